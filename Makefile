@@ -1,0 +1,56 @@
+# The front door. The build itself is meson.build; these are the commands to remember.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BUILD := build
+
+help:
+	@echo "Annex, a vector search system"
+	@echo
+	@echo "  make run      install what is missing, build, and try it on real data: the place to start"
+	@echo "  make test     install what is missing, build, run every test"
+	@echo "  make build    the program, at build/annex"
+	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
+	@echo "  make install  program, library, headers and annex.pc (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
+	@echo "  make clean    remove every build folder"
+
+deps:
+	@tools/install-deps $(DEPS)
+
+$(BUILD)/build.ninja:
+	@rm -rf $(BUILD)
+	@mkdir -p $(BUILD)
+	@meson setup $(BUILD) -Dwerror=true --prefix=$(abspath $(PREFIX)) >$(BUILD)-setup.log 2>&1 \
+	    || { cat $(BUILD)-setup.log; rm -rf $(BUILD) $(BUILD)-setup.log; exit 1; }
+	@rm -f $(BUILD)-setup.log
+
+compile: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+build: DEPS := --build
+build: deps
+	@$(MAKE) --no-print-directory compile
+	@echo "build/annex is ready"
+
+run: DEPS := --build
+run: deps
+	@$(MAKE) --no-print-directory compile
+	@tools/demo $(BUILD)
+
+test: deps
+	@tools/run-tests $(STAGES)
+
+bench: deps
+	@$(MAKE) --no-print-directory compile
+	@tools/bench $(BUILD)
+
+install: DEPS := --build
+install: deps
+	@$(MAKE) --no-print-directory compile
+	@meson configure $(BUILD) --prefix=$(abspath $(PREFIX))
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
+	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" -eq 0 ]; then ldconfig; fi
+
+clean:
+	rm -rf $(BUILD) build-asan build-tsan
+
+.PHONY: help deps compile build run test bench install clean

@@ -1,0 +1,200 @@
+/* See filter.h. With a share s of the rows passing, the k nearest passing rows lie among about k / s nearest of all. Two ways
+ * to find them, and the cheaper one is taken:
+ *   scan   look up the passing labels one by one and compare their codes: exact but for the codes, cost ~ rows passing
+ *   walk   the usual walk with a list of about k / s plus what the caller's ef adds for safety, taking only what passes;
+ *          when too few did, again with a list twice as long
+ * Walking only through passing nodes and their neighbors' neighbors (ACORN, arXiv 2403.04871) was considered: at 10 % it
+ * looks at hundreds of labels per hop, which cost more than the distances they save. */
+#include "ann/hnsw/filter.h"
+
+#include "ann/hnsw/level0.h"
+#include "base/error.h"
+
+/* Costs relative to one distance in a walk, measured on 300,000 x 128: a row of a scan by bitmap; a label asked of a
+ * callback; and how many distances a walk makes per place in its list. */
+#define SCAN_COST 0.5
+#define ASK_COST 0.4
+#define WALK_DISTANCES 9.0
+#define SAMPLE_WORDS 256
+#define SAMPLE_ROWS 128
+#define SCAN_BATCH 256 /* also ENTRY_MAX, what the scratch has room for */
+#define EF_WALK_MAX 65536
+
+static unsigned
+count_bits(uint64_t x)
+{
+    x -= (x >> 1) & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + ((x >> 2) & 0x3333333333333333u);
+    x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu;
+    return (unsigned) ((x * 0x0101010101010101u) >> 56);
+}
+
+/* About how many labels pass: by the caller's word, or by a sample. */
+static double
+estimate_passing(const struct graph *g, const anx_filter *f)
+{
+    size_t words = (f->bits + 63) / 64, n = atomic_load(&g->n_slot), passing = 0, asked = 0;
+
+    if (f->expected)
+        return (double) f->expected;
+    if (f->bitmap) {
+        size_t step = words > 2 * SAMPLE_WORDS ? words / SAMPLE_WORDS : 1;
+
+        for (size_t i = step / 2; i < words; i += step, asked++)
+            passing += count_bits(f->bitmap[i]);
+        return (double) passing * (double) step + 1;
+    }
+    for (size_t i = 0; i < SAMPLE_ROWS; i++) {
+        uint32_t slot = (uint32_t) ((i * 2 + 1) * n / (SAMPLE_ROWS * 2));
+
+        if (!(graph_flags(g, slot) & FLAG_LIVE))
+            continue;
+        asked++;
+        passing += filter_accepts(f, graph_label(g, slot));
+    }
+    return ((double) passing + 0.5) / ((double) asked + 1) * (double) n;
+}
+
+/* --- scan --- */
+
+struct filter_scan {
+    const struct graph *g;
+    struct scratch *s;
+    const struct space_query *query;
+    struct walk w;
+    size_t n; /* waiting in w.near */
+};
+
+static void
+scan_flush(struct filter_scan *fs)
+{
+    query_distances(fs->g, fs->query, fs->s->near_code, fs->n, fs->w.near_dist);
+    walk_offer(&fs->w, fs->n);
+    fs->n = 0;
+}
+
+static void
+scan_add(struct filter_scan *fs, uint32_t slot)
+{
+    if (slot >= fs->s->n_visible || fs->s->visited[slot] == fs->s->tag)
+        return;
+    fs->s->visited[slot] = fs->s->tag;
+    fs->w.near[fs->n] = slot;
+    fs->s->near_code[fs->n] = graph_code(fs->g, slot);
+    if (++fs->n == SCAN_BATCH)
+        scan_flush(fs);
+}
+
+/* The map is read under its lock, a batch of words at a time, so that writers are not held up for long. */
+static void
+scan_bitmap(struct filter_scan *fs, const anx_filter *f)
+{
+    struct graph *g = (struct graph *) fs->g; /* the lock is not part of the value */
+    size_t words = (f->bits + 63) / 64;
+
+    for (size_t at = 0; at < words;) {
+        size_t end = at + 512 < words ? at + 512 : words;
+
+        pthread_mutex_lock(&g->names);
+        if (!g->is_named)
+            (void) !graph_name(g, NULL);
+        for (; at < end; at++) {
+            uint64_t word = f->bitmap[at];
+
+            if (at == words - 1 && f->bits % 64)
+                word &= ((uint64_t) 1 << (f->bits % 64)) - 1;
+            for (; word; word &= word - 1) {
+                uint64_t label = at * 64 + (unsigned) __builtin_ctzll(word);
+                uint32_t id = label_find(g, label);
+
+                if (id != SLOT_NONE)
+                    scan_add(fs, id & COPY_BIT ? g->copies[id & ~COPY_BIT].owner : id);
+            }
+        }
+        pthread_mutex_unlock(&g->names);
+    }
+}
+
+/* Copies are asked for when their row is taken, so a row with copies is always compared. */
+static void
+scan_callback(struct filter_scan *fs, const anx_filter *f)
+{
+    for (uint32_t slot = 0; slot < fs->s->n_visible; slot++) {
+        unsigned flags = graph_flags(fs->g, slot);
+
+        if ((flags & FLAG_LIVE) && ((flags & FLAG_COPIES) || filter_accepts(f, graph_label(fs->g, slot))))
+            scan_add(fs, slot);
+    }
+}
+
+static anx_status
+filter_scan(const struct graph *g, struct scratch *s, const struct space_query *query, struct hit_taker *t, size_t k,
+            anx_error *err)
+{
+    struct filter_scan fs = { .g = g, .s = s, .query = query };
+    const anx_filter *f = t->params->filter;
+    /* Equal codes fill places, and so do copies of rows that do not pass themselves: leave room. */
+    size_t keep = space_is_exact(&g->space) ? k + 8 : k + RERANK_MORE;
+    anx_status st = scratch_visit(s, atomic_load_explicit(&g->n_slot, memory_order_acquire), err);
+
+    if (st == ANX_OK)
+        st = scratch_pool(s, keep, err);
+    if (st != ANX_OK)
+        return st;
+    fs.w = (struct walk) { .kernels = g->space.kernels, .dist = s->pool_dist, .id = s->pool_id, .ef = keep,
+                           .near = s->near, .near_dist = s->near_dist, .near_pick = s->near_pick };
+    if (f->bitmap)
+        scan_bitmap(&fs, f);
+    else
+        scan_callback(&fs, f);
+    scan_flush(&fs);
+    if (t->params->should_stop && t->params->should_stop(t->params->stop_context))
+        return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
+    hits_take_nearest(t, &fs.w, fs.w.n);
+    return ANX_OK;
+}
+
+/* --- walk --- */
+
+/* Measures passing candidates, nearest first, until `enough` passed. */
+static void
+take_passing(struct hit_taker *t, const struct walk *w, size_t enough)
+{
+    for (size_t i = 0; i < w->n && t->n_taken < enough; i++) {
+        uint32_t slot = walk_id(w, i);
+        unsigned flags = graph_flags(t->g, slot);
+
+        /* Asked here so that rows that do not pass are not measured. */
+        if ((flags & FLAG_COPIES) || filter_accepts(t->params->filter, graph_label(t->g, slot)))
+            hits_take(t, slot, w->dist[i]);
+    }
+}
+
+anx_status
+filter_search(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query, size_t k,
+              struct top_k *top, anx_error *err)
+{
+    size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    double passing = estimate_passing(g, params->filter), share = passing / (double) (n ? n : 1);
+    double want = (double) k / (share < 1 ? share : 1) + (double) (params->ef > k ? params->ef - k : 0);
+    double scan = params->filter->bitmap ? passing * SCAN_COST : (double) n * ASK_COST + passing;
+    size_t ef = want < 16 ? 16 : (size_t) want, enough = space_is_exact(&g->space) ? k : k + RERANK_MORE;
+    struct space_query code_query;
+
+    search_make_query(g, s, query, &code_query);
+    for (;; ef *= 2) {
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top };
+        struct walk w;
+        anx_status st;
+
+        top->n = 0;
+        if ((double) ef * WALK_DISTANCES > scan || ef > EF_WALK_MAX || ef >= n)
+            return filter_scan(g, s, &code_query, &t, k, err);
+        st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
+        if (st != ANX_OK)
+            return st;
+        take_passing(&t, &w, enough);
+        if (t.n_taken >= k || (params->has_radius && t.n_taken > 0 && w.n == ef))
+            return ANX_OK;
+    }
+}

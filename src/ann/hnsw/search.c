@@ -1,0 +1,284 @@
+/* See search.h. A search walks codes, then measures the best candidates on the rows (rerank), unless codes are exact. */
+#include "ann/hnsw/search.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ann/hnsw/filter.h"
+#include "ann/hnsw/level0.h"
+#include "base/error.h"
+
+#define WALK_NAME search_walk
+#define WALK_GRAPH struct level0
+#define WALK_EXPAND level0_expand
+#include "ann/hnsw/walk_run.h"
+
+/* A range search that needs a longer list than this scans instead. */
+#define RANGE_EF_MAX 4096
+
+float
+search_distance(const struct graph *g, struct scratch *s, const void *query, uint32_t slot, uint64_t label)
+{
+    const struct hnsw *h = g->index;
+    const anx_index_params *params = &h->base.params;
+    const void *row = s->row;
+
+    if (g->keeps_rows)
+        row = graph_row(g, slot);
+    else if (!params->fetch || !params->fetch(params->fetch_context, label, s->row))
+        space_decode(&g->space, graph_code(g, slot), s->row, s->query_buffer);
+    return h->base.kernels->distance[params->metric][params->scalar](query, row, params->dim);
+}
+
+static void
+take_label(struct hit_taker *t, uint64_t label, float distance)
+{
+    const anx_search_params *p = t->params;
+
+    if (p->has_radius && !(distance < p->radius))
+        return;
+    if (p->filter && !filter_accepts(p->filter, label))
+        return;
+    t->n_taken++;
+    if (t->top)
+        top_k_offer(t->top, distance, label);
+    else if (t->status == ANX_OK)
+        t->status = hit_list_push(t->list, distance, label, NULL);
+}
+
+/* Labels of copies may have rows of their own behind `fetch` (codes were equal, rows need not be). */
+static void
+take_copies(struct hit_taker *t, uint32_t slot, float distance)
+{
+    struct graph *g = (struct graph *) t->g; /* the lock is not part of the value */
+    bool fetches = !g->keeps_rows && !space_is_exact(&g->space) && g->index->base.params.fetch;
+
+    pthread_mutex_lock(&g->names);
+    for (uint32_t c = copy_first(g, slot); c != SLOT_NONE; c = g->copies[c].next) {
+        uint64_t label = g->copies[c].label;
+
+        take_label(t, label, fetches ? search_distance(g, t->scratch, t->query, slot, label) : distance);
+    }
+    pthread_mutex_unlock(&g->names);
+}
+
+void
+hits_take(struct hit_taker *t, uint32_t slot, int32_t code_distance)
+{
+    const struct graph *g = t->g;
+    unsigned flags = graph_flags(g, slot);
+    uint64_t label = graph_label(g, slot);
+    float distance;
+
+    if (!(flags & FLAG_LIVE))
+        return;
+    if (g->has_links && space_is_exact(&g->space))
+        distance = space_exact(code_distance);
+    else
+        distance = search_distance(g, t->scratch, t->query, slot, label);
+    take_label(t, label, distance);
+    if (flags & FLAG_COPIES)
+        take_copies(t, slot, distance);
+}
+
+/* --- scans --- */
+
+static anx_status
+scan(struct hit_taker *t, const struct space_query *code_query, anx_error *err)
+{
+    const struct graph *g = t->g;
+    size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    bool by_code = g->has_links && space_is_exact(&g->space);
+
+    for (uint32_t slot = 0; slot < n; slot++) {
+        int32_t d = 0;
+
+        if (!(graph_flags(g, slot) & FLAG_LIVE))
+            continue;
+        if (by_code) {
+            const uint8_t *code = graph_code(g, slot);
+
+            query_distances(g, code_query, &code, 1, &d);
+        }
+        hits_take(t, slot, d);
+        if ((slot & 255) == 255 && t->params->should_stop && t->params->should_stop(t->params->stop_context))
+            return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
+    }
+    return t->status == ANX_OK ? ANX_OK : anx_fail(err, t->status, "could not allocate room for hits");
+}
+
+void
+search_make_query(const struct graph *g, struct scratch *s, const void *query, struct space_query *out)
+{
+    *out = (struct space_query) { .code = s->query_code, .buffer = s->query_buffer };
+    if (g->has_links)
+        space_query(&g->space, query, out);
+}
+
+anx_status
+search_scan(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+            anx_hit_list *list, anx_error *err)
+{
+    struct space_query code_query;
+    struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .list = list };
+
+    search_make_query(g, s, query, &code_query);
+    return scan(&t, &code_query, err);
+}
+
+/* --- walks --- */
+
+anx_status
+search_walk_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const struct space_query *query,
+           size_t ef, struct walk *w, anx_error *err)
+{
+    struct level0 view = { g, query, s };
+    anx_status st = level0_start(g, s, query, ef, w, err);
+
+    if (st != ANX_OK)
+        return st;
+    w->should_stop = params->should_stop;
+    w->stop_context = params->stop_context;
+#ifdef ANX_TUNE
+    bool ok = search_walk(&view, w); anx_dbg_dist += w->n_distance; anx_dbg_hop += w->n_hop; if (!ok)
+#else
+    if (!search_walk(&view, w))
+#endif
+
+        return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
+    return ANX_OK;
+}
+
+static void
+prefetch_row(const struct graph *g, uint32_t slot)
+{
+    const uint8_t *row = graph_row(g, slot);
+
+    for (size_t b = 0; b < g->row_size && b < 1024; b += 64)
+        __builtin_prefetch(row + b);
+}
+
+/* Measures candidates in order until `enough` of them were looked at. */
+void
+hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough)
+{
+    bool rows = t->g->keeps_rows;
+
+    enough = enough < w->n ? enough : w->n;
+    for (size_t i = 0; i < 4 && i < enough && rows; i++)
+        prefetch_row(t->g, walk_id(w, i));
+    for (size_t i = 0; i < enough; i++) {
+        if (rows && i + 4 < enough)
+            prefetch_row(t->g, walk_id(w, i + 4));
+        hits_take(t, walk_id(w, i), w->dist[i]);
+    }
+}
+
+static anx_status
+search_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query, size_t k,
+             struct top_k *top, anx_error *err)
+{
+    size_t ef = params->ef > k ? params->ef : k, n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    struct space_query code_query;
+
+    search_make_query(g, s, query, &code_query);
+    for (;; ef *= 2) {
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top };
+        struct walk w;
+        anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
+        size_t enough = space_is_exact(&g->space) ? k : k + RERANK_MORE;
+
+        if (st != ANX_OK)
+            return st;
+        top->n = 0;
+        hits_take_nearest(&t, &w, enough);
+        /* Deleted rows took places: look at the rest of the list, then ask for a longer one. */
+        if (t.n_taken < k && enough < w.n)
+            for (size_t i = enough; i < w.n && t.n_taken < k; i++)
+                hits_take(&t, walk_id(&w, i), w.dist[i]);
+        if (t.n_taken >= k || params->has_radius || w.n < ef || ef >= n || atomic_load(&g->n_dead) == 0)
+            return ANX_OK;
+    }
+}
+
+anx_status
+hnsw_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k, float *distances,
+            uint64_t *labels, anx_error *err)
+{
+    struct hnsw *h = (struct hnsw *) index;
+    struct scratch *s = scratch_acquire(h, err);
+    struct top_k top;
+    const struct graph *g;
+    anx_status st;
+
+    if (!s)
+        return ANX_E_NOMEM;
+    top_k_init(&top, k, distances, labels);
+    g = reader_enter(h, s);
+    if (!g->has_links) {
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = &top };
+
+        st = scan(&t, NULL, err);
+    } else if (params->filter) {
+        st = filter_search(g, s, params, query, k, &top, err);
+    } else {
+        st = search_graph(g, s, params, query, k, &top, err);
+    }
+    reader_leave(s);
+    scratch_release(h, s);
+    top_k_finish(&top);
+    return st;
+}
+
+/* A longer and longer list, until its end lies outside the radius. */
+static anx_status
+range_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+            anx_hit_list *list, anx_error *err)
+{
+    size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    struct space_query code_query;
+
+    search_make_query(g, s, query, &code_query);
+    for (size_t ef = params->ef; ef < n && ef <= RANGE_EF_MAX; ef *= 2) {
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .list = list };
+        struct walk w;
+        anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
+        size_t quarter = w.n - w.n / 4, n_last;
+
+        if (st != ANX_OK)
+            return st;
+        list->n = 0;
+        hits_take_nearest(&t, &w, quarter);
+        n_last = t.n_taken;
+        for (size_t i = quarter; i < w.n; i++)
+            hits_take(&t, walk_id(&w, i), w.dist[i]);
+        if (t.status != ANX_OK)
+            return anx_fail(err, t.status, "could not allocate room for hits");
+        /* Nothing in the last quarter: what lies beyond is farther still. A filter hides rows, so ask again then. */
+        if (t.n_taken == n_last && (!params->filter || t.n_taken * 2 < quarter))
+            return ANX_OK;
+    }
+    list->n = 0;
+    return search_scan(g, s, params, query, list, err);
+}
+
+anx_status
+hnsw_search_range(const anx_index *index, const anx_search_params *params, const void *query, anx_hit_list *list,
+                  anx_error *err)
+{
+    struct hnsw *h = (struct hnsw *) index;
+    struct scratch *s = scratch_acquire(h, err);
+    const struct graph *g;
+    anx_status st;
+
+    if (!s)
+        return ANX_E_NOMEM;
+    list->n = 0;
+    g = reader_enter(h, s);
+    st = g->has_links ? range_graph(g, s, params, query, list, err) : search_scan(g, s, params, query, list, err);
+    reader_leave(s);
+    scratch_release(h, s);
+    if (st == ANX_OK)
+        hit_list_sort(list);
+    return st;
+}

@@ -1,0 +1,32 @@
+/* `annex version`: the version, and what this CPU can run. */
+#include <stdio.h>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "kernel/kernel.h"
+
+#ifndef ANX_VERSION
+#define ANX_VERSION "unknown"
+#endif
+
+int
+cmd_version(int argc, char **argv)
+{
+    static const struct option_command command = {
+        .name = "annex version",
+        .summary = "Prints the version, and the distance kernels that this CPU can run, best first.",
+    };
+    enum options_result parsed = options_parse(&command, argc, argv, NULL, NULL);
+    const anx_kernels *const *sets;
+    size_t n;
+
+    if (parsed != OPTIONS_RUN)
+        return options_exit_code(parsed);
+    n = anx_kernels_available(&sets);
+    printf("annex %s\nkernels:", ANX_VERSION);
+    for (size_t i = 0; i < n; i++)
+        printf(" %s", sets[i]->name);
+    printf("\nin use: %s\n", anx_kernels_best()->name);
+    return 0;
+}

@@ -1,0 +1,47 @@
+/* See commands.h. */
+#include "cli/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void
+print_table(const struct command_table *table, FILE *out)
+{
+    fprintf(out, "%s COMMAND [options]\n\n%s\n\nCommands:\n", table->name, table->summary);
+    for (size_t i = 0; i < table->n; i++)
+        fprintf(out, "  %-10s %s\n", table->commands[i].name, table->commands[i].help);
+    fprintf(out, "\n%s COMMAND --help tells more.\n", table->name);
+}
+
+int
+command_run(const struct command_table *table, int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+
+    if (!name) {
+        print_table(table, stderr);
+        return 2;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        print_table(table, stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < table->n; i++)
+        if (strcmp(table->commands[i].name, name) == 0)
+            return table->commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "%s: unknown command %s\ntry: %s --help\n", table->name, name, table->name);
+    return 2;
+}
+
+int
+command_exit(const char *command, anx_status st, const anx_error *err)
+{
+    if (st == ANX_OK)
+        return 0;
+    fprintf(stderr, "%s: %s\n", command, err->message);
+    if (err->detail[0])
+        fprintf(stderr, "  detail: %s\n", err->detail);
+    if (err->hint[0])
+        fprintf(stderr, "  hint: %s\n", err->hint);
+    return 1;
+}

@@ -1,0 +1,31 @@
+/* The commands of the program: tables of name, help and function, used for `annex` itself and for commands
+ * that have commands. A command takes its own name as argv[0], prints results on standard output and messages
+ * on standard error, and returns the exit code: 0 done, 1 failed, 2 wrong usage. */
+#ifndef ANX_CLI_COMMANDS_H
+#define ANX_CLI_COMMANDS_H
+
+#include "annex/status.h"
+
+typedef int (*command_fn)(int argc, char **argv);
+
+struct command {
+    const char *name, *help;
+    command_fn run;
+};
+struct command_table {
+    const char *name, *summary;
+    const struct command *commands;
+    size_t n;
+};
+
+/* Runs the command that argv[1] names; prints the table for --help, and for a missing or unknown name. */
+int command_run(const struct command_table *table, int argc, char **argv);
+/* 0 for ANX_OK; otherwise prints message, detail and hint and gives 1. */
+int command_exit(const char *command, anx_status st, const anx_error *err);
+
+int cmd_bench(int argc, char **argv);   /* bench/bench.c */
+int cmd_build(int argc, char **argv);   /* cmd_build.c */
+int cmd_index(int argc, char **argv);   /* cmd_index.c */
+int cmd_version(int argc, char **argv); /* cmd_version.c */
+
+#endif
