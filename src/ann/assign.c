@@ -3,8 +3,8 @@
  * On codes, with x' = x - mid ~ step * s (s signed codes) and w ~ (step * c') / scale:
  *     l2:  (|c'|^2 - 2 c'.x') / scale  ~  base - 2 s.w     c' = c - mid, base = |c'|^2 / scale
  *     ip:  -2 c.x / scale              ~  base - 2 s.w     c' = c,       base = -2 c.mid / scale
- * One scale for all centroids keeps the comparison in integers. The kernel wants the second operand unsigned: 128 is added
- * to w, which adds the same 128 * sum(s) to every product of a point and so changes no order. */
+ * One scale for all centroids keeps the comparison in integers. The kernel wants the second operand unsigned:
+ * 128 is added to w, which adds the same 128 * sum(s) to every product of a point and so changes no order. */
 #include "ann/assign.h"
 
 #include <math.h>
@@ -21,8 +21,8 @@
 #define CODES_DIM_MAX 16384         /* above, 2 * dot may leave 31 bits */
 #define BASE_MAX ((float) (1 << 29)) /* room for 2 * dot beside it */
 #define CANDIDATE_MAX 16            /* centroids compared in f32 per point */
-/* Rounding of a code adds about uniform noise of 1/2 to each product term of about 40 (measured on both data sets of the
- * benchmark); twice the sum of dim of them, two standard deviations. */
+/* Rounding of a code adds about uniform noise of 1/2 to each product term of about 40 (measured on both data
+ * sets of the benchmark); twice the sum of dim of them, two standard deviations. */
 #define MARGIN_PER_ROOT_DIM 48.0f
 
 struct scratch {
@@ -75,7 +75,8 @@ encode_centroids(struct assigner *a, float *work)
 
         for (size_t t = 0; t < a->dim; t++)
             work[t] = c[t] - coder->mid[t];
-        base = a->is_l2 ? a->kernels->norm2_f32(work, a->dim) : -2 * a->kernels->dot_f32(c, coder->mid, a->dim);
+        base =
+            a->is_l2 ? a->kernels->norm2_f32(work, a->dim) : -2 * a->kernels->dot_f32(c, coder->mid, a->dim);
         a->bases[i] = (int32_t) fmaxf(fminf(base * inverse, BASE_MAX), -BASE_MAX);
         for (size_t t = 0; t < a->dim; t++)
             work[t] = (a->is_l2 ? work[t] : c[t]) * coder->step[t] * inverse;
@@ -181,10 +182,11 @@ best_offer(struct best *best, int32_t key, uint32_t centroid, int32_t margin)
     best->centroid[worst] = centroid;
 }
 
-/* The kernel that finds the least of each lane gives the bound, and the one that selects what is below gives the few. */
+/* The kernel that finds the least of each lane gives the bound, and the one that selects what is below gives
+ * the few. */
 static void
-best_of_row(const anx_kernels *kernels, const int32_t *keys, size_t n, uint32_t first, int32_t margin, uint32_t *ids,
-            struct best *best)
+best_of_row(const anx_kernels *kernels, const int32_t *keys, size_t n, uint32_t first, int32_t margin,
+            uint32_t *ids, struct best *best)
 {
     int32_t bound = best->n ? best->key : INT32_MAX - margin - 1;
     int32_t lanes[16];
@@ -253,6 +255,7 @@ assign_on_codes(const struct job *job, struct scratch *s, size_t begin, size_t n
     for (size_t i = 0; i < n; i++) {
         best[i].n = 0;
         best[i].key = INT32_MAX;
+        best[i].centroid[0] = 0;
     }
     for (size_t at = 0; at < a->n; at += BLOCK_CENTROIDS) {
         size_t m = a->n - at < BLOCK_CENTROIDS ? a->n - at : BLOCK_CENTROIDS;
@@ -281,7 +284,8 @@ own_dot_rows(const struct assigner *a, const float *points, size_t n, size_t at,
         for (size_t i = 0; i < n; i++) {
             float *row = out + i * BLOCK_CENTROIDS + j;
 
-            a->kernels->ip_f32_rows(points + i * a->dim, a->centroids + (at + j) * a->dim, n_row, a->dim, row);
+            a->kernels->ip_f32_rows(points + i * a->dim, a->centroids + (at + j) * a->dim, n_row, a->dim,
+                                    row);
             for (size_t t = 0; t < n_row; t++)
                 row[t] = -row[t];
         }
@@ -354,8 +358,8 @@ scratch_fini(const struct assigner *a, struct scratch *s)
 }
 
 anx_status
-assigner_run(const struct assigner *a, const struct points *points, const int8_t *codes, anx_pool *pool, bool is_exact,
-             uint32_t *out, anx_error *err)
+assigner_run(const struct assigner *a, const struct points *points, const int8_t *codes, anx_pool *pool,
+             bool is_exact, uint32_t *out, anx_error *err)
 {
     size_t n_worker = pool ? anx_pool_size(pool) : 1;
     struct job job = { .assigner = a, .points = points, .codes = codes, .is_exact = is_exact, .out = out };

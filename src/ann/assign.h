@@ -3,11 +3,11 @@
  *     assigner_init(&a, &coder, centroids, n_centroid, dim, is_l2, alloc, err);
  *     assigner_run(&a, &points, codes, pool, is_exact, out, err);
  *
- * Two engines. On codes: points as signed 8-bit codes times centroids as unsigned ones, with the int8 matrix kernel, which
- * on VNNI does ten times the multiply-adds of f32; the few centroids that rounding cannot tell apart are compared in f32
- * when `is_exact`. On floats: a matrix product by BLAS, or by our own row kernels when there is none. Codes are taken where
- * the kernels have VNNI, floats elsewhere and when RX_CUSTOM_BLAS_LIB_NAME asks for a library.
- * Threads: immutable after init. */
+ * Two engines. On codes: points as signed 8-bit codes times centroids as unsigned ones, with the int8 matrix
+ * kernel, which on VNNI does ten times the multiply-adds of f32; the few centroids that rounding cannot tell
+ * apart are compared in f32 when `is_exact`. On floats: a matrix product by BLAS, or by our own row kernels
+ * when there is none. Codes are taken where the kernels have VNNI, floats elsewhere and when
+ * RX_CUSTOM_BLAS_LIB_NAME asks for a library. Threads: immutable after init. */
 #ifndef ANX_ANN_ASSIGN_H
 #define ANX_ANN_ASSIGN_H
 
@@ -29,17 +29,19 @@ struct assigner {
     int32_t margin;    /* codes engine: keys closer than this may be in the wrong order */
 };
 
-ANX_NODISCARD anx_status assigner_init(struct assigner *assigner, const struct coder *coder, const float *centroids,
-                                       size_t n, bool is_l2, const anx_alloc *alloc, anx_error *err);
+ANX_NODISCARD anx_status assigner_init(struct assigner *assigner, const struct coder *coder,
+                                       const float *centroids, size_t n, bool is_l2, const anx_alloc *alloc,
+                                       anx_error *err);
 void assigner_fini(struct assigner *assigner);
-/* out[i] = nearest centroid of point i. codes: from assigner_encode, or NULL. pool NULL: this thread. ANX_E_NOMEM. */
+/* out[i] = nearest centroid of point i. codes: from assigner_encode, or NULL. pool NULL: this thread.
+ * ANX_E_NOMEM. */
 ANX_NODISCARD anx_status assigner_run(const struct assigner *assigner, const struct points *points,
                                       const int8_t *codes, anx_pool *pool, bool is_exact, uint32_t *out,
                                       anx_error *err);
 /* Does this process assign on codes? */
 bool assigner_prefers_codes(const struct coder *coder);
 /* Signed codes of all points [n * stride], 64-byte aligned, for repeated runs. */
-void assigner_encode(const struct coder *coder, const struct points *points, size_t begin, size_t end, float *work,
-                     int8_t *out);
+void assigner_encode(const struct coder *coder, const struct points *points, size_t begin, size_t end,
+                     float *work, int8_t *out);
 
 #endif

@@ -17,7 +17,8 @@
 #define EXACT_DIM_MAX 16384 /* up to here no step of the integer arithmetic leaves 31 bits */
 
 anx_status
-coder_allocate(struct coder *coder, const anx_kernels *kernels, size_t dim, const anx_alloc *alloc, anx_error *err)
+coder_allocate(struct coder *coder, const anx_kernels *kernels, size_t dim, const anx_alloc *alloc,
+               anx_error *err)
 {
     *coder = (struct coder) { .kernels = kernels, .alloc = alloc, .dim = dim };
     coder->stride = (dim + CODE_ALIGN - 1) / CODE_ALIGN * CODE_ALIGN;
@@ -54,7 +55,8 @@ coder_settle(struct coder *coder)
     return true;
 }
 
-/* Component ranges of all points, in step (maximum) and mid (minimum); returns whether all values are integers. */
+/* Component ranges of all points, in step (maximum) and mid (minimum); returns whether all values are
+ * integers. */
 static bool
 observe(struct coder *coder, const struct points *points, float *buffer)
 {
@@ -114,7 +116,8 @@ coder_fit(struct coder *coder, const struct points *points, const anx_alloc *all
         coder->step[t] = max / CODE_RANGE - min / CODE_RANGE;
     }
     /* Bytes stay bytes even when the sample does not use their whole range; unless cosine has scaled them. */
-    if (space->metric != ANX_METRIC_COSINE && (space->scalar == ANX_SCALAR_U8 || space->scalar == ANX_SCALAR_I8))
+    if (space->metric != ANX_METRIC_COSINE &&
+        (space->scalar == ANX_SCALAR_U8 || space->scalar == ANX_SCALAR_I8))
         set_unit(coder, space->scalar == ANX_SCALAR_U8 ? CODE_ZERO : 0);
     else if (is_integer && least >= 0)
         set_unit(coder, CODE_ZERO);
@@ -218,9 +221,11 @@ coder_query(const struct coder *coder, bool is_l2, const float *q, float *work, 
     quantize(coder->dim, coder->stride, work, out);
 }
 
-/* Squared distances, as bits of floats: comparing the bits of non-negative floats as integers compares the floats. */
+/* Squared distances, as bits of floats: comparing the bits of non-negative floats as integers compares the
+ * floats. */
 static void
-keys_of_floats(const struct coder *coder, const struct code_query *query, const int32_t *bases, size_t n, int32_t *dots)
+keys_of_floats(const struct coder *coder, const struct code_query *query, const int32_t *bases, size_t n,
+               int32_t *dots)
 {
     float factor = -2 * query->scale;
     float shift = query->constant + 2 * query->scale * (float) CODE_ZERO * (float) query->sum;
@@ -238,8 +243,8 @@ keys_of_floats(const struct coder *coder, const struct code_query *query, const 
 }
 
 void
-coder_keys(const struct coder *coder, const struct code_query *query, bool is_l2, const int32_t *bases, size_t n,
-           int32_t *dots)
+coder_keys(const struct coder *coder, const struct code_query *query, bool is_l2, const int32_t *bases,
+           size_t n, int32_t *dots)
 {
     if (!is_l2)
         return; /* weights are of -q: the products themselves ascend with the distance */

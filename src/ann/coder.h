@@ -2,10 +2,9 @@
  *
  *     decoded[t] = mid[t] + step[t] * (code[t] - 128)
  *
- * mid and step come from the range of each component in a sample; values outside are clamped. Data that are integers of one
- * byte get step 1 (is_unit): then codes are lossless. The middle is taken out so that a code, less 128, fits a signed byte
- * and a query's weights are small.
- * Threads: immutable after fit or load. */
+ * mid and step come from the range of each component in a sample; values outside are clamped. Data that are
+ * integers of one byte get step 1 (is_unit): then codes are lossless. The middle is taken out so that a code,
+ * less 128, fits a signed byte and a query's weights are small. Threads: immutable after fit or load. */
 #ifndef ANX_ANN_CODER_H
 #define ANX_ANN_CODER_H
 
@@ -53,9 +52,10 @@ int32_t coder_base(const struct coder *coder, const uint8_t *code, float *work);
 
 /* Prepares a query for squared l2, or for minus the dot product. work [dim]. */
 void coder_query(const struct coder *coder, bool is_l2, const float *q, float *work, struct code_query *out);
-/* Turns n dot products (code_dot of weights and codes) into keys, in place; bases [n] as coder_base gave them (l2). Keys of
- * exact l2 are the distances; other l2 keys are bits of non-negative floats, ordered as integers are. */
-void coder_keys(const struct coder *coder, const struct code_query *query, bool is_l2, const int32_t *bases, size_t n,
-                int32_t *dots);
+/* Turns n dot products (code_dot of weights and codes) into keys, in place; bases [n] as coder_base gave them
+ * (l2). Keys of exact l2 are the distances; other l2 keys are bits of non-negative floats, ordered as
+ * integers are. */
+void coder_keys(const struct coder *coder, const struct code_query *query, bool is_l2, const int32_t *bases,
+                size_t n, int32_t *dots);
 
 #endif

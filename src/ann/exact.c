@@ -1,8 +1,9 @@
 /* Exact search over a row store.
  *
- * Rows are taken in blocks that stay in the second-level cache while every query of a group is compared with them, so that a
- * batch reads memory once per group and not once per query. A bitmap filter is asked before distances are computed (it is
- * cheap and may spare most of them), a callback after (it may cost anything, and few rows beat the bound). */
+ * Rows are taken in blocks that stay in the second-level cache while every query of a group is compared with
+ * them, so that a batch reads memory once per group and not once per query. A bitmap filter is asked before
+ * distances are computed (it is cheap and may spare most of them), a callback after (it may cost anything,
+ * and few rows beat the bound). */
 #include "ann/exact.h"
 
 #include <math.h>
@@ -50,7 +51,8 @@ block_rows(const struct row_store *store)
 
 /* The slots of [begin, end) that the bitmap lets pass; returns how many. */
 static size_t
-passing_slots(const struct row_store *store, const anx_filter *filter, size_t begin, size_t end, uint32_t *out)
+passing_slots(const struct row_store *store, const anx_filter *filter, size_t begin, size_t end,
+              uint32_t *out)
 {
     size_t n = 0;
 
@@ -92,7 +94,8 @@ static void
 scan_slots(const struct exact_job *job, struct exact_query *query, const uint32_t *slots, size_t n)
 {
     for (size_t i = 0; i < n; i++)
-        offer(job, &query->top, store_distance(job->store, &query->row, slots[i]), job->store->labels[slots[i]]);
+        offer(job, &query->top, store_distance(job->store, &query->row, slots[i]),
+              job->store->labels[slots[i]]);
 }
 
 /* Compares a group of queries with rows [begin, end). False: cancelled. */
@@ -106,15 +109,18 @@ scan_rows(struct exact_job *job, struct exact_query *group, size_t n, size_t beg
     for (size_t at = begin; at < end; at += step) {
         size_t stop = at + step < end ? at + step : end;
         size_t n_pass = stop - at;
+        bool picks = false; /* rows one at a time, which costs up to four times as much as in a block */
 
         if (job->params->should_stop && job->params->should_stop(job->params->stop_context))
             atomic_store_explicit(&job->was_cancelled, true, memory_order_relaxed);
         if (atomic_load_explicit(&job->was_cancelled, memory_order_relaxed))
             return false;
-        if (filter && filter->bitmap)
+        if (filter && filter->bitmap) {
             n_pass = passing_slots(job->store, filter, at, stop, slots);
+            picks = n_pass * 4 < stop - at;
+        }
         for (size_t q = 0; q < n; q++) {
-            if (n_pass * 4 < stop - at) /* one row at a time costs up to four times as much as in a block */
+            if (picks)
                 scan_slots(job, &group[q], slots, n_pass);
             else
                 scan_block(job, &group[q], at, stop);
@@ -193,8 +199,8 @@ search_parts(struct exact_job *job, anx_pool *pool, anx_hits *hits, anx_error *e
     job->distances = anx_alloc_array(alloc, job->n_part, n_hit * sizeof(*job->distances));
     job->labels = anx_alloc_array(alloc, job->n_part, n_hit * sizeof(*job->labels));
     if (!job->distances || !job->labels) {
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate %zu x %zu hits for %zu threads", job->n_query, job->k,
-                      job->n_part);
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate %zu x %zu hits for %zu threads", job->n_query,
+                      job->k, job->n_part);
     } else {
         anx_pool_for(pool, job->n_part, 1, run_parts, job);
         if (!atomic_load_explicit(&job->was_cancelled, memory_order_relaxed))
@@ -250,8 +256,8 @@ exact_collect(const struct row_store *store, const anx_search_params *params, co
 
         if (params->should_stop && params->should_stop(params->stop_context))
             return exact_fail_cancelled(err);
-        row_distances(&store->space, query, store_row(store, at), store->inverse_norms ? store->inverse_norms + at : NULL,
-                      n, distances);
+        row_distances(&store->space, query, store_row(store, at),
+                      store->inverse_norms ? store->inverse_norms + at : NULL, n, distances);
         for (size_t i = 0; i < n; i++) {
             anx_status st;
 
@@ -266,8 +272,8 @@ exact_collect(const struct row_store *store, const anx_search_params *params, co
 }
 
 anx_status
-exact_range(const struct row_store *store, const anx_search_params *params, const void *query, anx_hit_list *list,
-            anx_error *err)
+exact_range(const struct row_store *store, const anx_search_params *params, const void *query,
+            anx_hit_list *list, anx_error *err)
 {
     struct row_query row = row_query_make(&store->space, query);
     anx_status st;

@@ -1,9 +1,10 @@
 /* The locks of an index whose searches run at once and whose writers come one at a time.
  *
- * Lock order: 1 writer, 2 lock. A writer holds `writer` for its whole call, so that it may read everything without `lock`
- * while it prepares (assigns lists, trains); it takes `lock` only for the moments in which it changes what readers see.
- * Readers hold `lock` shared. The rwlock prefers writers, else a steady stream of searches would starve them; so a filter
- * or stop callback, which runs under the shared lock, must not call the same index. */
+ * Lock order: 1 writer, 2 lock. A writer holds `writer` for its whole call, so that it may read everything
+ * without `lock` while it prepares (assigns lists, trains); it takes `lock` only for the moments in which it
+ * changes what readers see. Readers hold `lock` shared. The rwlock prefers writers, else a steady stream of
+ * searches would starve them; so a filter or stop callback, which runs under the shared lock, must not call
+ * the same index. */
 #ifndef ANX_ANN_GUARD_H
 #define ANX_ANN_GUARD_H
 

@@ -1,5 +1,6 @@
-/* The k best of a stream, and lists of hits that grow. A hit is before another when its distance is smaller, or equal with
- * the smaller label. A distance that is not a number (rows so large that their products overflow) counts as +infinity. */
+/* The k best of a stream, and lists of hits that grow. A hit is before another when its distance is smaller,
+ * or equal with the smaller label. A distance that is not a number (rows so large that their products
+ * overflow) counts as +infinity. */
 #include <math.h>
 
 #include "ann/ann_int.h"

@@ -1,6 +1,6 @@
-/* The front of every index: checks what the public header promises to check, fills in defaults, and calls the kind.
- * What a kind leaves out and can be had in a generic way (batches, loaders, several queries on several threads) is in
- * index_batch.c. */
+/* The front of every index: checks what the public header promises to check, fills in defaults, and calls the
+ * kind. What a kind leaves out and can be had in a generic way (batches, loaders, several queries on several
+ * threads) is in index_batch.c. */
 #include "annex/index.h"
 
 #include <math.h>
@@ -43,11 +43,14 @@ static anx_status
 check_enums(const anx_index_params *p, anx_error *err)
 {
     if ((unsigned) p->kind >= ANX_INDEX_KIND_COUNT)
-        return anx_fail(err, ANX_E_INVALID, "kind is %d, must be 0..%d", (int) p->kind, ANX_INDEX_KIND_COUNT - 1);
+        return anx_fail(err, ANX_E_INVALID, "kind is %d, must be 0..%d", (int) p->kind,
+                        ANX_INDEX_KIND_COUNT - 1);
     if ((unsigned) p->metric >= ANX_METRIC_COUNT)
-        return anx_fail(err, ANX_E_INVALID, "metric is %d, must be 0..%d", (int) p->metric, ANX_METRIC_COUNT - 1);
+        return anx_fail(err, ANX_E_INVALID, "metric is %d, must be 0..%d", (int) p->metric,
+                        ANX_METRIC_COUNT - 1);
     if ((unsigned) p->scalar >= ANX_SCALAR_COUNT)
-        return anx_fail(err, ANX_E_INVALID, "scalar is %d, must be 0..%d", (int) p->scalar, ANX_SCALAR_COUNT - 1);
+        return anx_fail(err, ANX_E_INVALID, "scalar is %d, must be 0..%d", (int) p->scalar,
+                        ANX_SCALAR_COUNT - 1);
     if (p->quantization != ANX_QUANTIZATION_NONE && p->quantization != ANX_QUANTIZATION_SQ8)
         return anx_fail(err, ANX_E_INVALID, "quantization is %d, must be 0..1", (int) p->quantization);
     if ((p->metric == ANX_METRIC_HAMMING) != (p->scalar == ANX_SCALAR_B1))
@@ -247,7 +250,8 @@ anx_index_count(const anx_index *index)
 }
 
 anx_status
-index_search_resolve(const anx_index *index, const anx_search_params *given, anx_search_params *out, anx_error *err)
+index_search_resolve(const anx_index *index, const anx_search_params *given, anx_search_params *out,
+                     anx_error *err)
 {
     static const anx_search_params defaults = ANX_SEARCH_PARAMS_INIT;
 

@@ -1,5 +1,5 @@
-/* Many rows or many queries at once, for every kind: checks of a batch, the loader that keeps rows until finish, and the
- * spreading of queries over threads. */
+/* Many rows or many queries at once, for every kind: checks of a batch, the loader that keeps rows until
+ * finish, and the spreading of queries over threads. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -12,11 +12,13 @@
 #include "base/error.h"
 
 #define CHECK_GRAIN 4096                        /* rows checked per turn of a worker */
-#define CHECK_PARALLEL_SIZE ((size_t) 8 << 20)  /* bytes; below, waking the pool costs more than it saves (taste) */
+#define CHECK_PARALLEL_SIZE \
+    ((size_t) 8 << 20) /* bytes; below, waking the pool costs more than it saves (taste) */
 
 /* The first failure of several threads; later ones are dropped. */
 struct shared_error {
-    atomic_bool failed; /* relaxed: only makes others stop early; the fields are read after the loop is over */
+    atomic_bool
+        failed; /* relaxed: only makes others stop early; the fields are read after the loop is over */
     pthread_mutex_t lock;
     anx_status status;
     anx_error *err; /* the caller's, may be NULL; under lock */
@@ -136,7 +138,8 @@ check_labels(const anx_index *index, size_t n, const uint64_t *labels, anx_error
         anx_status st = index_check_label(labels[i], err);
 
         if (st == ANX_OK && !is_empty && index->ops->contains(index, labels[i]))
-            st = anx_fail(err, ANX_E_EXISTS, "label %llu is already in the index", (unsigned long long) labels[i]);
+            st = anx_fail(err, ANX_E_EXISTS, "label %llu is already in the index",
+                          (unsigned long long) labels[i]);
         if (st != ANX_OK) {
             anx_error_context(err, "vector %zu", i);
             return st;
@@ -145,7 +148,8 @@ check_labels(const anx_index *index, size_t n, const uint64_t *labels, anx_error
     return check_labels_differ(index, n, labels, err);
 }
 
-/* Generic add_batch. A failure halfway (only memory can be one, all else was checked) takes the added rows out again. */
+/* Generic add_batch. A failure halfway (only memory can be one, all else was checked) takes the added rows
+ * out again. */
 static anx_status
 add_one_by_one(anx_index *index, size_t n, const uint64_t *labels, const uint8_t *vectors, anx_error *err)
 {
@@ -201,7 +205,8 @@ generic_reserve(struct generic_loader *loader, size_t capacity, anx_error *err)
     loader->labels = labels;
     rows = anx_realloc_array(index->params.alloc, loader->rows, capacity, index->row_size);
     if (!rows)
-        return anx_fail(err, ANX_E_NOMEM, "could not allocate %zu rows of %zu bytes", capacity, index->row_size);
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate %zu rows of %zu bytes", capacity,
+                        index->row_size);
     loader->rows = rows;
     loader->capacity = capacity;
     return ANX_OK;
@@ -256,7 +261,8 @@ generic_finish(anx_loader *loader, anx_progress_fn progress, void *context, anx_
     anx_status st = ANX_OK;
 
     if (progress && !progress(context, "adding", 0, generic->n))
-        st = anx_fail(err, ANX_E_CANCELLED, "loading was cancelled before its %zu rows were added", generic->n);
+        st = anx_fail(err, ANX_E_CANCELLED, "loading was cancelled before its %zu rows were added",
+                      generic->n);
     if (st == ANX_OK)
         st = anx_index_add_batch(loader->index, generic->n, generic->labels, generic->rows, err);
     if (st == ANX_OK && progress)
@@ -351,13 +357,14 @@ search_range_of_queries(void *context, size_t begin, size_t end, size_t worker)
     }
 }
 
-/* Queries cost unequal time, so workers take a few at a time; the grain bounds how many workers find work, which is how
- * `threads` below the size of the pool is kept. */
+/* Queries cost unequal time, so workers take a few at a time; the grain bounds how many workers find work,
+ * which is how `threads` below the size of the pool is kept. */
 static anx_status
 search_on_threads(struct search_job *job, anx_pool *pool, size_t n_query, anx_error *err)
 {
     size_t n_thread = job->params.threads;
-    size_t grain = n_thread < anx_pool_size(pool) ? (n_query + n_thread - 1) / n_thread : 1 + n_query / n_thread / 16;
+    size_t grain =
+        n_thread < anx_pool_size(pool) ? (n_query + n_thread - 1) / n_thread : 1 + n_query / n_thread / 16;
 
     job->error.err = err;
     pthread_mutex_init(&job->error.lock, NULL);
@@ -367,8 +374,8 @@ search_on_threads(struct search_job *job, anx_pool *pool, size_t n_query, anx_er
 }
 
 anx_status
-anx_index_search(const anx_index *index, const anx_search_params *params, size_t n_query, const void *queries, size_t k,
-                 anx_hits *hits, anx_error *err)
+anx_index_search(const anx_index *index, const anx_search_params *params, size_t n_query, const void *queries,
+                 size_t k, anx_hits *hits, anx_error *err)
 {
     struct search_job job = { .index = index, .queries = queries, .k = k, .hits = hits };
     anx_status st = index_search_resolve(index, params, &job.params, err);

@@ -1,5 +1,5 @@
-/* k-means; see the header. Means are computed centroid by centroid over points sorted by centroid, so that the sums do not
- * depend on how points were spread over threads. */
+/* k-means; see the header. Means are computed centroid by centroid over points sorted by centroid, so that
+ * the sums do not depend on how points were spread over threads. */
 #include "ann/kmeans.h"
 
 #include <math.h>
@@ -109,7 +109,8 @@ split_empty(struct kmeans *km, anx_rng *rng)
 
         if (km->starts[c + 1] > km->starts[c])
             continue;
-        donor = km->assigned[anx_rng_below(rng, (uint32_t) km->points->n)]; /* a random point: big clusters are likelier */
+        donor = km->assigned[anx_rng_below(
+            rng, (uint32_t) km->points->n)]; /* a random point: big clusters are likelier */
         from = km->centroids + donor * km->dim;
         for (size_t t = 0; t < km->dim; t++)
             empty[t] = from[t] * (t % 2 ? 1 + SPLIT_SHIFT : 1 - SPLIT_SHIFT);
@@ -121,7 +122,8 @@ iterate(struct kmeans *km, anx_rng *rng, anx_error *err)
 {
     const struct kmeans_params *p = km->params;
     struct assigner assigner;
-    anx_status st = assigner_init(&assigner, km->coder, km->centroids, p->n_centroid, !p->is_spherical, p->alloc, err);
+    anx_status st =
+        assigner_init(&assigner, km->coder, km->centroids, p->n_centroid, !p->is_spherical, p->alloc, err);
 
     if (st != ANX_OK)
         return st;
@@ -170,8 +172,8 @@ allocate(struct kmeans *km)
 }
 
 anx_status
-kmeans_run(const struct kmeans_params *params, const struct coder *coder, const struct points *points, float *centroids,
-           anx_error *err)
+kmeans_run(const struct kmeans_params *params, const struct coder *coder, const struct points *points,
+           float *centroids, anx_error *err)
 {
     struct kmeans km = {
         .params = params, .coder = coder, .points = points, .dim = coder->dim, .centroids = centroids,

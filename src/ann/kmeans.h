@@ -1,9 +1,9 @@
 /* k-means (Lloyd 1957) over rows of an index.
  *
- * Ten iterations from centroids drawn from the sample, deterministic for a seed whatever the number of threads. An empty
- * cluster takes half of a large one, chosen with probability in proportion to its size. Spherical: centroids are brought to
- * length one after each step (inner product, cosine, bits), and points go to the centroid with the largest dot product.
- * Threads: pure computation on borrowed memory. */
+ * Ten iterations from centroids drawn from the sample, deterministic for a seed whatever the number of
+ * threads. An empty cluster takes half of a large one, chosen with probability in proportion to its size.
+ * Spherical: centroids are brought to length one after each step (inner product, cosine, bits), and points go
+ * to the centroid with the largest dot product. Threads: pure computation on borrowed memory. */
 #ifndef ANX_ANN_KMEANS_H
 #define ANX_ANN_KMEANS_H
 

@@ -58,7 +58,8 @@ labelmap_reserve(struct labelmap *map, size_t n, labelmap_label_fn label_of, con
 }
 
 bool
-labelmap_insert(struct labelmap *map, uint64_t label, uint32_t slot, labelmap_label_fn label_of, const void *context)
+labelmap_insert(struct labelmap *map, uint64_t label, uint32_t slot, labelmap_label_fn label_of,
+                const void *context)
 {
     ANX_ASSERT(slot != LABELMAP_NONE);
     if (CAPACITY_FOR(map->n + 1) > map->capacity &&

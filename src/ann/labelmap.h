@@ -4,12 +4,12 @@
  *     if (!labelmap_insert(&map, label, slot, label_of, rows)) ... out of memory
  *     slot = labelmap_find(&map, label, label_of, rows);          // LABELMAP_NONE when absent
  *
- * Open addressing with linear probing. An entry is a u32 slot and, in an array of its own, one byte of the hash; the labels
- * themselves stay with the owner of the rows, who gives them through label_of(context, slot). The byte makes a wrong call
- * of label_of rare (1 in 255 per probe), so a search costs about one cache miss in tags, one in slots, one in labels.
- * Erasing shifts the rest of the run back: no tombstones, nothing decays under churn.
- * label_of must answer for every slot that is in the map, so change labels after erasing and before inserting.
- * Threads: the caller locks; any number of finds may run at once. */
+ * Open addressing with linear probing. An entry is a u32 slot and, in an array of its own, one byte of the
+ * hash; the labels themselves stay with the owner of the rows, who gives them through label_of(context,
+ * slot). The byte makes a wrong call of label_of rare (1 in 255 per probe), so a search costs about one cache
+ * miss in tags, one in slots, one in labels. Erasing shifts the rest of the run back: no tombstones, nothing
+ * decays under churn. label_of must answer for every slot that is in the map, so change labels after erasing
+ * and before inserting. Threads: the caller locks; any number of finds may run at once. */
 #ifndef ANX_ANN_LABELMAP_H
 #define ANX_ANN_LABELMAP_H
 
@@ -35,12 +35,13 @@ void labelmap_init(struct labelmap *map, const anx_alloc *alloc);
 void labelmap_fini(struct labelmap *map);
 /* Room for n entries in all, without a further allocation. False: out of memory, the map is as it was. */
 bool labelmap_reserve(struct labelmap *map, size_t n, labelmap_label_fn label_of, const void *context);
-/* The label must be absent and slot < LABELMAP_NONE. label_of need not know the new slot yet. False: out of memory; never
- * after a reserve that covers it. */
+/* The label must be absent and slot < LABELMAP_NONE. label_of need not know the new slot yet. False: out of
+ * memory; never after a reserve that covers it. */
 bool labelmap_insert(struct labelmap *map, uint64_t label, uint32_t slot, labelmap_label_fn label_of,
                      const void *context);
 /* Returns the slot that the label had, LABELMAP_NONE when absent. */
-uint32_t labelmap_erase(struct labelmap *map, uint64_t label, labelmap_label_fn label_of, const void *context);
+uint32_t
+labelmap_erase(struct labelmap *map, uint64_t label, labelmap_label_fn label_of, const void *context);
 /* The row of `label`, in the map with slot `from`, now has slot `to`. */
 void labelmap_move(struct labelmap *map, uint64_t label, uint32_t from, uint32_t to);
 void labelmap_clear(struct labelmap *map); /* empties, keeps the memory */

@@ -1,5 +1,5 @@
-/* Rows seen as points of float space: widened, and for cosine brought to length one. What training and assignment read.
- * Threads: pure; everything is borrowed. */
+/* Rows seen as points of float space: widened, and for cosine brought to length one. What training and
+ * assignment read. Threads: pure; everything is borrowed. */
 #ifndef ANX_ANN_POINTS_H
 #define ANX_ANN_POINTS_H
 

@@ -1,4 +1,5 @@
-/* The kinds of index there are. A new kind is a folder that exports its two tables, and a line in each list here. */
+/* The kinds of index there are. A new kind is a folder that exports its two tables, and a line in each list
+ * here. */
 #include "ann/ann_int.h"
 #include "ann/file_int.h"
 #include "base/error.h"

@@ -142,7 +142,8 @@ fail_row(anx_scalar scalar, size_t dim, size_t n, size_t at, const void *row, an
     size_t t = 0;
 
     if (scalar == ANX_SCALAR_B1) {
-        anx_fail(err, ANX_E_VALUE, "the last byte has bits set beyond the %zu of the vector, they must be 0", dim);
+        anx_fail(err, ANX_E_VALUE, "the last byte has bits set beyond the %zu of the vector, they must be 0",
+                 dim);
     } else if (scalar == ANX_SCALAR_F32) {
         const float *f = row;
 

@@ -4,9 +4,8 @@
  *     struct row_query q = row_query_make(&space, query);
  *     row_distances(&space, &q, rows, inverse_norms, n, out);
  *
- * Distances are those of the contract (annex/index.h). Cosine keeps 1 / |row| beside the rows, so that a distance costs one
- * dot product; 0 stands for a row of length zero.
- * Threads: everything here is pure. */
+ * Distances are those of the contract (annex/index.h). Cosine keeps 1 / |row| beside the rows, so that a
+ * distance costs one dot product; 0 stands for a row of length zero. Threads: everything here is pure. */
 #ifndef ANX_ANN_ROWS_H
 #define ANX_ANN_ROWS_H
 
@@ -32,7 +31,8 @@ float row_inverse_norm(const struct row_space *space, const void *row);
 struct row_query row_query_make(const struct row_space *space, const void *row);
 
 static inline float
-row_distance(const struct row_space *space, const struct row_query *query, const void *row, float inverse_norm)
+row_distance(const struct row_space *space, const struct row_query *query, const void *row,
+             float inverse_norm)
 {
     float d = space->distance(query->row, row, space->dim);
 
@@ -44,7 +44,9 @@ void row_distances(const struct row_space *space, const struct row_query *query,
 /* The row as dim floats; bits become -1 and +1. */
 void row_widen(const struct row_space *space, const void *row, float *out);
 
-/* ANX_E_VALUE, naming row (when n > 1) and component, when one is NaN or infinite, or when spare bits of a b1 row are set. */
-ANX_NODISCARD anx_status rows_check(anx_scalar scalar, size_t dim, size_t n, const void *vectors, anx_error *err);
+/* ANX_E_VALUE, naming row (when n > 1) and component, when one is NaN or infinite, or when spare bits of a b1
+ * row are set. */
+ANX_NODISCARD anx_status rows_check(anx_scalar scalar, size_t dim, size_t n, const void *vectors,
+                                    anx_error *err);
 
 #endif

@@ -1,8 +1,8 @@
 /* The n best of a stream by integer key, unordered: cheaper than a heap when n is in the tens to thousands.
  *
- * Candidates that beat the bound are appended; when twice as many as wanted are there, the better half is kept by
- * quickselect and the bound falls to the worst of it. So a candidate costs one append and about two more steps.
- * Threads: one owner. */
+ * Candidates that beat the bound are appended; when twice as many as wanted are there, the better half is
+ * kept by quickselect and the bound falls to the worst of it. So a candidate costs one append and about two
+ * more steps. Threads: one owner. */
 #ifndef ANX_ANN_SHORTLIST_H
 #define ANX_ANN_SHORTLIST_H
 

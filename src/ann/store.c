@@ -71,7 +71,8 @@ store_reserve(struct row_store *store, size_t more, anx_error *err)
     size_t capacity = store->capacity;
 
     if (more > SLOT_MAX - store->n)
-        return anx_fail(err, ANX_E_LIMIT, "the index has %zu rows and %zu more are given, must be at most %lu together",
+        return anx_fail(err, ANX_E_LIMIT,
+                        "the index has %zu rows and %zu more are given, must be at most %lu together",
                         store->n, more, (unsigned long) SLOT_MAX);
     if (wanted > capacity) {
         anx_status st;
@@ -158,7 +159,8 @@ store_map_labels(struct row_store *store, anx_error *err)
         if (label == ANX_LABEL_NONE)
             return anx_fail(err, ANX_E_CORRUPT, "row %zu has the reserved label", slot);
         if (store_find(store, label) != LABELMAP_NONE)
-            return anx_fail(err, ANX_E_CORRUPT, "label %llu of row %zu occurs twice", (unsigned long long) label, slot);
+            return anx_fail(err, ANX_E_CORRUPT, "label %llu of row %zu occurs twice",
+                            (unsigned long long) label, slot);
         if (!labelmap_insert(&store->map, label, (uint32_t) slot, label_of_slot, store->labels))
             return fail_nomem(store->n, err);
     }
@@ -168,7 +170,8 @@ store_map_labels(struct row_store *store, anx_error *err)
 size_t
 store_memory(const struct row_store *store)
 {
-    size_t per_row = sizeof(*store->labels) + store->space.row_size + (store->inverse_norms ? sizeof(float) : 0);
+    size_t per_row =
+        sizeof(*store->labels) + store->space.row_size + (store->inverse_norms ? sizeof(float) : 0);
 
     return store->capacity * per_row + labelmap_memory(&store->map);
 }

@@ -24,7 +24,8 @@ struct row_store {
 
 void store_init(struct row_store *store, const anx_index_params *params, const anx_kernels *kernels);
 void store_fini(struct row_store *store);
-/* Room for `more` further rows, so that as many appends cannot fail. ANX_E_NOMEM, ANX_E_LIMIT; then nothing changed. */
+/* Room for `more` further rows, so that as many appends cannot fail. ANX_E_NOMEM, ANX_E_LIMIT; then nothing
+ * changed. */
 ANX_NODISCARD anx_status store_reserve(struct row_store *store, size_t more, anx_error *err);
 /* Slot of the new row; room must be reserved, the label absent. */
 uint32_t store_append(struct row_store *store, uint64_t label, const void *row);
@@ -35,7 +36,8 @@ bool store_remove(struct row_store *store, uint32_t slot);
 /* LABELMAP_NONE when absent. */
 uint32_t store_find(const struct row_store *store, uint64_t label);
 /* As store_find; ANX_E_NOT_FOUND with the label in the message. */
-ANX_NODISCARD anx_status store_locate(const struct row_store *store, uint64_t label, uint32_t *slot, anx_error *err);
+ANX_NODISCARD anx_status store_locate(const struct row_store *store, uint64_t label, uint32_t *slot,
+                                      anx_error *err);
 ANX_NODISCARD anx_status store_fail_exists(uint64_t label, anx_error *err);
 /* Builds the map of labels that were put in place; ANX_E_CORRUPT when one is double or reserved. */
 ANX_NODISCARD anx_status store_map_labels(struct row_store *store, anx_error *err);

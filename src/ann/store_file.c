@@ -72,8 +72,8 @@ section_require(const struct section_set *set, const char *tag, uint64_t size, c
 
 /* Copies the arrays out of sections that go away. */
 static anx_status
-copy_arrays(struct row_store *store, size_t n, const uint8_t *labels, const uint8_t *rows, const uint8_t *norms,
-            anx_error *err)
+copy_arrays(struct row_store *store, size_t n, const uint8_t *labels, const uint8_t *rows,
+            const uint8_t *norms, anx_error *err)
 {
     anx_status st = n ? store_reserve(store, n, err) : ANX_OK;
 
@@ -94,7 +94,8 @@ copy_arrays(struct row_store *store, size_t n, const uint8_t *labels, const uint
 
 /* Sections of a mapping are 64-byte aligned and outlive the index. */
 static void
-borrow_arrays(struct row_store *store, size_t n, const uint8_t *labels, const uint8_t *rows, const uint8_t *norms)
+borrow_arrays(struct row_store *store, size_t n, const uint8_t *labels, const uint8_t *rows,
+              const uint8_t *norms)
 {
     store->is_mapped = true;
     store->n = store->capacity = n;

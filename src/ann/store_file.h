@@ -1,4 +1,5 @@
-/* The sections of a row store in an index file, shared by the kinds that stand on one. Layouts: src/ann/README.md. */
+/* The sections of a row store in an index file, shared by the kinds that stand on one. Layouts:
+ * src/ann/README.md. */
 #ifndef ANX_ANN_STORE_FILE_H
 #define ANX_ANN_STORE_FILE_H
 
@@ -8,7 +9,8 @@
 /* Appends the store's sections; they read from `store` until the save is over. */
 void store_sections(const struct row_store *store, struct section_list *list);
 /* Fills an initialized, empty store. ANX_E_CORRUPT, ANX_E_NOMEM; the store is then to be freed as usual. */
-ANX_NODISCARD anx_status store_restore(struct row_store *store, const struct section_set *set, anx_error *err);
+ANX_NODISCARD anx_status store_restore(struct row_store *store, const struct section_set *set,
+                                       anx_error *err);
 /* The section, which must be there and have exactly this size. */
 ANX_NODISCARD anx_status section_require(const struct section_set *set, const char *tag, uint64_t size,
                                          const struct section_in **out, anx_error *err);

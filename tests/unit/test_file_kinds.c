@@ -456,6 +456,56 @@ hostile_sections_do_no_harm(void **state)
     }
 }
 
+/* Damage of every sort, in files of every kind and format: a checksummed file is never accepted, a plain one
+ * only when what it holds is sound. */
+static void
+damaged_files_of_every_kind(void **state)
+{
+    enum { ROUNDS = 700 };
+    anx_rng rng = anx_rng_seed(SEED + 1);
+    size_t n_file = 0, n_sound = 0;
+
+    (void) state;
+    for (int kind = 0; kind < ANX_INDEX_KIND_COUNT; kind++)
+        for (size_t v = 0; v < ANX_COUNT_OF(variants); v++) {
+            anx_save_params params = { variants[v].format, variants[v].plain, variants[v].native };
+            struct fixture f;
+            struct bytes file;
+
+            if (kind != ANX_INDEX_HNSW && params.format != ANX_FILE_ANNEX)
+                continue;
+            fixture_open(&f, (anx_index_kind) kind, &spaces[0], 50, ANX_QUANTIZATION_NONE);
+            file = save_index(f.index, &params);
+            for (size_t round = 0; round < ROUNDS; round++, n_file++) {
+                struct bytes broken = { 0 };
+                struct answers answers;
+                anx_index *index;
+                anx_error err;
+
+                (void) bytes_write(&broken, file.data, file.size, NULL);
+                broken.size = damage(broken.data, broken.size, &rng);
+                if (load_index(&broken, &index, &err) == ANX_OK) {
+                    bool is_same =
+                        broken.size == file.size && memcmp(broken.data, file.data, file.size) == 0;
+
+                    if (!is_same && !variants[v].plain)
+                        fail_msg("%s, %s: accepted", anx_index_kind_name((anx_index_kind) kind),
+                                 variants[v].name);
+                    if (anx_index_check(index, &err) != ANX_OK)
+                        fail_msg("%s: accepted, but %s", variants[v].name, err.message);
+                    ask(index, &f, &answers);
+                    n_sound += !is_same;
+                    anx_index_destroy(index);
+                }
+                bytes_free(&broken);
+            }
+            bytes_free(&file);
+            fixture_close(&f);
+        }
+    print_message("# %zu damaged files: no checksummed one accepted; %zu plain ones accepted, all sound\n",
+                  n_file, n_sound);
+}
+
 /* What another reader sees of our file: from the entry, following links of level 0 alone, it gets to every
  * row. */
 static void
@@ -533,6 +583,7 @@ main(void)
         cmocka_unit_test(foreign_formats_keep_rows_and_recall),
         cmocka_unit_test(codes_only_goes_into_our_format_alone),
         cmocka_unit_test(hostile_sections_do_no_harm),
+        cmocka_unit_test(damaged_files_of_every_kind),
         cmocka_unit_test(others_can_reach_every_row),
         cmocka_unit_test(a_failed_save_leaves_nothing),
     };

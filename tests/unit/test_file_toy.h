@@ -530,4 +530,47 @@ expect_status(const struct bytes *file, anx_status want, const char *what)
     }
 }
 
+/* One kind of damage; returns the new size. */
+static inline size_t
+damage(uint8_t *data, size_t size, anx_rng *rng)
+{
+    static const uint64_t numbers[] = { 0,          1,
+                                        2,          3,
+                                        255,        256,
+                                        65535,      1u << 20,
+                                        INT32_MAX,  UINT32_MAX - 1,
+                                        UINT32_MAX, 1ull << 32,
+                                        INT64_MAX,  UINT64_MAX - 1,
+                                        UINT64_MAX };
+    size_t at = anx_rng_below(rng, (uint32_t) size);
+    size_t width = (size_t) 1 << anx_rng_below(rng, 4);
+
+    switch (anx_rng_below(rng, 6)) {
+    case 0: /* bits */
+        for (uint32_t n = 1 + anx_rng_below(rng, 4); n > 0; n--)
+            data[anx_rng_below(rng, (uint32_t) size)] ^= (uint8_t) (1u << anx_rng_below(rng, 8));
+        return size;
+    case 1: /* a cut */
+        return at;
+    case 2: /* a forged number anywhere */
+        if (width <= size - at)
+            anx_store_le(data + at, numbers[anx_rng_below(rng, ANX_COUNT_OF(numbers))], width);
+        return size;
+    case 3: /* a forged number in the first bytes, where counts are */
+        at = anx_rng_below(rng, size < 256 ? (uint32_t) size : 256);
+        if (width <= size - at)
+            anx_store_le(data + at, numbers[anx_rng_below(rng, ANX_COUNT_OF(numbers))], width);
+        return size;
+    case 4: /* a run of zeros, as of a lost sector */
+        memset(data + at, 0, size - at < 64 ? size - at : 64);
+        return size;
+    default: /* a piece lost in the middle */
+        width = 1 + anx_rng_below(rng, 40);
+        if (width >= size - at)
+            return at;
+        memmove(data + at, data + at + width, size - at - width);
+        return size - width;
+    }
+}
+
 #endif

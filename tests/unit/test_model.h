@@ -1,5 +1,6 @@
 /* A slow, obviously right index to compare the real ones with, and rows of every element kind to fill them.
- * Distances are computed in double precision from the decoded components, so the model shares no code with the engine. */
+ * Distances are computed in double precision from the decoded components, so the model shares no code with
+ * the engine. */
 #ifndef ANX_TEST_MODEL_H
 #define ANX_TEST_MODEL_H
 
@@ -176,9 +177,11 @@ model_distances(const struct model *model, const void *query, bool (*accept)(voi
     return n;
 }
 
-/* Hits are sound: ascending, ties by label, no label twice, every distance true, padding at the end. Returns how many. */
+/* Hits are sound: ascending, ties by label, no label twice, every distance true, padding at the end. Returns
+ * how many. */
 static inline size_t
-model_check_hits(const struct model *model, const void *query, size_t k, const float *distances, const uint64_t *labels)
+model_check_hits(const struct model *model, const void *query, size_t k, const float *distances,
+                 const uint64_t *labels)
 {
     size_t n = 0;
 
@@ -198,7 +201,8 @@ model_check_hits(const struct model *model, const void *query, size_t k, const f
         if (fabs((double) distances[i] - truth) > model_tolerance(truth))
             fail_msg("label %llu is at %g, said to be at %g", (unsigned long long) labels[i], truth,
                      (double) distances[i]);
-        if (i > 0 && (distances[i] < distances[i - 1] || (distances[i] == distances[i - 1] && labels[i] <= labels[i - 1])))
+        if (i > 0 && (distances[i] < distances[i - 1] ||
+                      (distances[i] == distances[i - 1] && labels[i] <= labels[i - 1])))
             fail_msg("hits %zu and %zu are out of order", i - 1, i);
     }
     return n;

@@ -1,5 +1,5 @@
-/* The exact index: every search compares the query with every row. A row store (ann/store.h) under the locks of
- * ann/guard.h; the scan itself is ann/exact.c. */
+/* The exact index: every search compares the query with every row. A row store (ann/store.h) under the locks
+ * of ann/guard.h; the scan itself is ann/exact.c. */
 #include <string.h>
 
 #include "ann/exact.h"
@@ -159,8 +159,8 @@ flat_count(const anx_index *index)
 }
 
 static anx_status
-flat_search_batch(const anx_index *index, const anx_search_params *params, size_t n_query, const void *queries, size_t k,
-                  anx_hits *hits, anx_error *err)
+flat_search_batch(const anx_index *index, const anx_search_params *params, size_t n_query,
+                  const void *queries, size_t k, anx_hits *hits, anx_error *err)
 {
     const struct flat *flat = flat_of(index);
     anx_pool *pool = params->threads > 1 ? index_pool(index) : NULL;
@@ -173,8 +173,8 @@ flat_search_batch(const anx_index *index, const anx_search_params *params, size_
 }
 
 static anx_status
-flat_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k, float *distances,
-            uint64_t *labels, anx_error *err)
+flat_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k,
+            float *distances, uint64_t *labels, anx_error *err)
 {
     anx_hits hits = { .distances = distances, .labels = labels };
 
@@ -182,8 +182,8 @@ flat_search(const anx_index *index, const anx_search_params *params, const void 
 }
 
 static anx_status
-flat_search_range(const anx_index *index, const anx_search_params *params, const void *query, anx_hit_list *list,
-                  anx_error *err)
+flat_search_range(const anx_index *index, const anx_search_params *params, const void *query,
+                  anx_hit_list *list, anx_error *err)
 {
     const struct flat *flat = flat_of(index);
     anx_status st;

@@ -12,8 +12,8 @@ struct flat {
     struct row_store store; /* changed under guard_change, read under guard_read or guard_prepare */
 };
 
-ANX_NODISCARD anx_status flat_create(const anx_index_params *params, const anx_kernels *kernels, anx_index **out,
-                                     anx_error *err);
+ANX_NODISCARD anx_status flat_create(const anx_index_params *params, const anx_kernels *kernels,
+                                     anx_index **out, anx_error *err);
 void flat_destroy(anx_index *index);
 
 #endif

@@ -28,7 +28,7 @@
 #define PARTITIONS 2
 #define FAN_OUT 6
 #define KEEP 8
-#define FORWARD_N (g->degree/2)
+#define FORWARD_N (g->degree * 2 / 3)
 #define REFINE_EF 48
 #define REFINE_ALPHA 1.2f
 #endif
@@ -282,11 +282,13 @@ bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *
     for (uint32_t i = 0; i < b.n && st == ANX_OK; i++)
         atomic_fetch_or(&graph_chunk(g, i)->flags[graph_at(g, i)], FLAG_LINKED | FLAG_LIVE);
     if (st == ANX_OK)
-        st = reach_repair(g, b.scratch[0], NULL, err);
+        st = reach_repair(g, b.scratch[0], err);
     if (st == ANX_OK && !bulk_report(progress, "ordering", b.n, b.n))
         st = anx_fail(err, ANX_E_CANCELLED, "build was cancelled");
     if (st == ANX_OK)
         st = bulk_order(g, pool, err);
+    if (st == ANX_OK)
+        st = reach_walk(g, NULL, NULL, err); /* parents under the new numbers */
     pools_fini(&b.c, g);
     anx_free(alloc, b.reverse_count);
     anx_free(alloc, b.reverse_start);

@@ -13,33 +13,6 @@ struct renumber {
     const uint32_t *place;
 };
 
-/* place[slot] = its number in depth-first order, nearest neighbor first. */
-static void
-depth_first(const struct graph *g, size_t n, uint32_t *place, uint32_t *stack)
-{
-    uint32_t next = 0;
-
-    for (size_t i = 0; i < n; i++)
-        place[i] = SLOT_NONE;
-    for (size_t from = 0; from <= n; from++) {
-        size_t n_stack = 0;
-
-        stack[n_stack++] = from == 0 ? reach_root(g) : (uint32_t) (from - 1); /* then what was not reached, if any */
-        while (n_stack) {
-            uint32_t slot = stack[--n_stack], ids[ANX_HNSW_M_MAX * 4];
-            size_t n_id;
-
-            if (place[slot] != SLOT_NONE)
-                continue;
-            place[slot] = next++;
-            n_id = links_read(graph_links(g, slot), g->degree, ids);
-            while (n_id > 0)
-                if (place[ids[--n_id]] == SLOT_NONE && n_stack < 4 * n)
-                    stack[n_stack++] = ids[n_id];
-        }
-    }
-}
-
 static void
 swap_bytes(void *a, void *b, void *spare, size_t size)
 {
@@ -90,16 +63,20 @@ bulk_order(struct graph *g, anx_pool *pool, anx_error *err)
     const anx_alloc *alloc = g->index->base.params.alloc;
     size_t n = atomic_load(&g->n_slot), widest = g->stride > g->row_size ? g->stride : g->row_size;
     uint32_t *place = anx_alloc_array(alloc, n, sizeof(*place));
-    uint32_t *stack = anx_alloc_array(alloc, 4 * n + ANX_HNSW_M_MAX * 4, sizeof(*stack));
+    uint32_t *order = anx_alloc_array(alloc, n, sizeof(*order));
     uint8_t *spare = anx_alloc_bytes(alloc, widest > g->degree * 4 ? widest : g->degree * 4);
     struct renumber r = { g, place };
     anx_status st = ANX_OK;
 
-    if (!place || !stack || !spare) {
+    if (!place || !order || !spare) {
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate an order of %zu rows", n);
         goto out;
     }
-    depth_first(g, n, place, stack);
+    st = reach_walk(g, order, NULL, err);
+    if (st != ANX_OK)
+        goto out;
+    for (uint32_t i = 0; i < n; i++)
+        place[order[i]] = i;
     anx_pool_for(pool, n, 4096, renumber_links, &r);
     upper_renumber(g, place);
     for (uint32_t i = 0; i < n; i++)
@@ -112,7 +89,7 @@ bulk_order(struct graph *g, anx_pool *pool, anx_error *err)
         }
 out:
     anx_free(alloc, place);
-    anx_free(alloc, stack);
+    anx_free(alloc, order);
     anx_free(alloc, spare);
     return st;
 }

@@ -1,7 +1,6 @@
 /* See check.h. One predicate per rule; the first that fails is reported. */
 #include "ann/hnsw/check.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "ann/hnsw/reach.h"
@@ -97,23 +96,39 @@ check_layer(const struct graph *g, size_t level, size_t n_slot, anx_error *err)
     return ANX_OK;
 }
 
+/* The tree of parents: a parent links to its child, and all paths end at the root. Depth is bounded by a counter, so that a
+ * cycle ends too. */
 static anx_status
-check_reach(const struct graph *g, size_t n_slot, anx_error *err)
+check_parents(const struct graph *g, size_t n_slot, anx_error *err)
 {
     const anx_alloc *alloc = g->index->base.params.alloc;
-    uint8_t *reached = anx_alloc_zeroed(alloc, n_slot + 1, 1);
-    uint32_t *stack = anx_alloc_array(alloc, n_slot + 1, sizeof(*stack)), root = reach_root(g);
-    anx_status st = ANX_OK;
+    uint8_t *is_rooted = anx_alloc_zeroed(alloc, n_slot + 1, 1);
+    uint32_t root = g->root;
+    anx_status st = is_rooted ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a check of %zu rows", n_slot);
 
-    if (!reached || !stack)
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a check of %zu rows", n_slot);
-    if (st == ANX_OK && root != SLOT_NONE)
-        (void) reach_flood(g, root, reached, stack);
-    for (uint32_t slot = 0; slot < n_slot && st == ANX_OK; slot++)
-        if ((graph_flags(g, slot) & FLAG_LIVE) && !reached[slot])
-            st = anx_fail(err, ANX_E_CORRUPT, "slot %u cannot be reached from the entry, slot %u", slot, root);
-    anx_free(alloc, reached);
-    anx_free(alloc, stack);
+    for (uint32_t slot = 0; slot < n_slot && st == ANX_OK; slot++) {
+        uint32_t at = slot, ids[ANX_HNSW_M_MAX * 4];
+        size_t depth = 0;
+
+        if (!(graph_flags(g, slot) & FLAG_LINKED))
+            continue;
+        for (; at != root && !is_rooted[at] && st == ANX_OK; at = graph_parent(g, at)) {
+            uint32_t parent = graph_parent(g, at);
+            bool is_linked = false;
+
+            if (parent >= n_slot || ++depth > n_slot) {
+                st = anx_fail(err, ANX_E_CORRUPT, "slot %u cannot be reached from the root, slot %u", slot, root);
+                break;
+            }
+            for (size_t i = 0, n = links_read(graph_links(g, parent), g->degree, ids); i < n; i++)
+                is_linked |= ids[i] == at;
+            if (!is_linked)
+                st = anx_fail(err, ANX_E_CORRUPT, "slot %u has parent %u, which does not link to it", at, parent);
+        }
+        for (at = slot; at != root && !is_rooted[at] && st == ANX_OK; at = graph_parent(g, at))
+            is_rooted[at] = 1;
+    }
+    anx_free(alloc, is_rooted);
     return st;
 }
 
@@ -150,7 +165,9 @@ check_graph(const struct graph *g, anx_error *err)
                         atomic_load(&upper_layer(upper_of(g), 1)->n), upper);
     for (size_t level = 1; level <= upper_levels(upper_of(g)) && st == ANX_OK; level++)
         st = check_layer(g, level, n, err);
-    return st == ANX_OK ? check_reach(g, n, err) : st;
+    if (st == ANX_OK && !g->index->base.is_mapped)
+        st = check_parents(g, n, err);
+    return st;
 }
 
 anx_status

@@ -20,6 +20,7 @@
 
 #include "ann/hnsw/file.h"
 #include "ann/hnsw/prune.h"
+#include "ann/hnsw/reach.h"
 #include "ann/hnsw/upper.h"
 #include "ann/hnsw/write.h"
 #include "ann/rows.h"
@@ -498,6 +499,8 @@ hnsw_restore(const anx_index_params *params, const struct section_set *set, anx_
         st = restore_layers(&r, err);
     if (st == ANX_OK && r.has_links && !set->is_mapped)
         st = check_links(&r, err);
+    if (st == ANX_OK && r.has_links && !set->is_mapped)
+        st = reach_walk(r.g, NULL, NULL, err);
     if (st == ANX_OK && r.keeps_rows && !set->is_mapped)
         for (uint32_t slot = 0; slot < r.n_slot && st == ANX_OK; slot++)
             st = rows_check(params->scalar, params->dim, 1, graph_row(r.g, slot), err);

@@ -134,7 +134,7 @@ filter_scan(const struct graph *g, struct scratch *s, const struct space_query *
     struct filter_scan fs = { .g = g, .s = s, .query = query };
     const anx_filter *f = t->params->filter;
     /* Equal codes fill places, and so do copies of rows that do not pass themselves: leave room. */
-    size_t keep = space_is_exact(&g->space) ? k + 8 : k + RERANK_MORE;
+    size_t keep = query->is_exact ? k + 8 : k + RERANK_MORE;
     anx_status st = scratch_visit(s, atomic_load_explicit(&g->n_slot, memory_order_acquire), err);
 
     if (st == ANX_OK)
@@ -178,12 +178,15 @@ filter_search(const struct graph *g, struct scratch *s, const anx_search_params 
     double passing = estimate_passing(g, params->filter), share = passing / (double) (n ? n : 1);
     double want = (double) k / (share < 1 ? share : 1) + (double) (params->ef > k ? params->ef - k : 0);
     double scan = params->filter->bitmap ? passing * SCAN_COST : (double) n * ASK_COST + passing;
-    size_t ef = want < 16 ? 16 : (size_t) want, enough = space_is_exact(&g->space) ? k : k + RERANK_MORE;
+    size_t ef = want < 16 ? 16 : (size_t) want, enough = k;
     struct space_query code_query;
 
     search_make_query(g, s, query, &code_query);
+    if (!code_query.is_exact)
+        enough += RERANK_MORE;
     for (;; ef *= 2) {
-        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top };
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top,
+                               .is_exact = code_query.is_exact };
         struct walk w;
         anx_status st;
 

@@ -25,9 +25,9 @@
 extern double anx_tune[16];
 extern size_t anx_dbg_dist, anx_dbg_hop;
 #endif
-#define FORWARD_ALPHA 1.0f
-#define MERGE_ALPHA 1.15f
-#define INSERT_ALPHA 1.15f
+#define FORWARD_ALPHA 1.2f
+#define MERGE_ALPHA 1.2f
+#define INSERT_ALPHA 1.2f
 #define NODE_LOCKS 1024
 #define SMALL_MAX 1000 /* up to here an index is scanned exactly and has no graph */
 
@@ -44,6 +44,7 @@ struct chunk {
     uint8_t *rows;         /* [rows][row_size] as given; NULL when codes are exact or rows are not kept */
     atomic_ullong *labels; /* [rows] */
     atomic_uchar *flags;   /* [rows] */
+    atomic_uint *parents;  /* [rows] a node that links here and keeps that link: see reach.h; NULL in a mapped file */
     void *map;             /* owned mapping behind the above, NULL when they point into a file */
     size_t map_size;
 };
@@ -86,6 +87,7 @@ struct graph {
     atomic_size_t n_dead; /* deleted and still linked */
     _Atomic(struct upper *) upper; /* never NULL in a graph with links */
     pthread_mutex_t upper_lock; /* writers of upper */
+    uint32_t root; /* of the tree of parents (reach.h); set while there is no other writer */
 
     pthread_mutex_t names; /* everything below */
     uint32_t *dense; /* [dense_size] label -> id for small labels, SLOT_NONE: absent */
@@ -199,6 +201,17 @@ links_write(atomic_uint *links, size_t degree, const uint32_t *ids, size_t n)
         atomic_store_explicit(&links[i], ids[i], memory_order_release);
     for (size_t i = n; i < degree; i++)
         atomic_store_explicit(&links[i], SLOT_NONE, memory_order_release);
+}
+
+static inline uint32_t
+graph_parent(const struct graph *g, uint32_t slot)
+{
+    return atomic_load_explicit(&graph_chunk(g, slot)->parents[graph_at(g, slot)], memory_order_relaxed);
+}
+static inline void
+graph_set_parent(const struct graph *g, uint32_t slot, uint32_t parent)
+{
+    atomic_store_explicit(&graph_chunk(g, slot)->parents[graph_at(g, slot)], parent, memory_order_relaxed);
 }
 
 #include "ann/hnsw/store.h"

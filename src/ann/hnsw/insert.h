@@ -12,7 +12,8 @@ anx_status insert_nearest(struct graph *g, struct scratch *scratch, uint32_t slo
  * Several threads at once. */
 anx_status insert_link(struct graph *g, struct scratch *scratch, uint32_t slot, unsigned level, const struct walk *w,
                        anx_error *err);
-/* Adds the link from -> to; a full list is pruned. Takes the node's lock. */
-anx_status insert_link_back(struct graph *g, struct scratch *scratch, uint32_t from, uint32_t to, anx_error *err);
+/* Adds the link from -> to; a full list is pruned, and `to` may then be left out unless forced. Takes the node's lock. */
+anx_status insert_link_back(struct graph *g, struct scratch *scratch, uint32_t from, uint32_t to, bool force,
+                            anx_error *err);
 
 #endif

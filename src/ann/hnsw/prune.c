@@ -228,7 +228,7 @@ prune_select(struct prune *p, const struct graph *g, size_t max, float alpha, ui
         p->is_chosen[i] = 0;
     }
     for (size_t i = 0; i < n && n_out < max; i++)
-        if (p->nearest[i] > p->dist[i])
+        if (p->nearest[i] >= p->dist[i])
             choose(p, g->space.kernels, i, n, out, &n_out);
     for (size_t i = 0; i < n && n_out < max && alpha > 1.0f; i++)
         if (!p->is_chosen[i] && (float) p->nearest[i] * alpha > (float) p->dist[i])

@@ -10,126 +10,174 @@
 
 #define REACH_EF 48
 
-uint32_t
-reach_root(const struct graph *g)
+/* A walk in progress. A step of the stack is a node and the next of its links to look at. */
+struct reach {
+    struct graph *g;
+    size_t n_slot;
+    uint8_t *is_met; /* [n_slot] */
+    struct step {
+        uint32_t slot, next;
+    } *stack; /* [n_slot] */
+    uint32_t *order; /* borrowed, may be NULL */
+    size_t n_met;
+};
+
+static anx_status
+reach_init(struct reach *r, struct graph *g, uint32_t *order, anx_error *err)
+{
+    const anx_alloc *alloc = g->index->base.params.alloc;
+
+    *r = (struct reach) { .g = g, .n_slot = atomic_load(&g->n_slot), .order = order };
+    r->is_met = anx_alloc_zeroed(alloc, r->n_slot + 1, 1);
+    r->stack = anx_alloc_array(alloc, r->n_slot + 1, sizeof(*r->stack));
+    if (!r->is_met || !r->stack) {
+        anx_free(alloc, r->is_met);
+        anx_free(alloc, r->stack);
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a walk over %zu rows", r->n_slot);
+    }
+    return ANX_OK;
+}
+
+static void
+reach_fini(struct reach *r)
+{
+    anx_free(r->g->index->base.params.alloc, r->is_met);
+    anx_free(r->g->index->base.params.alloc, r->stack);
+}
+
+/* A node of the top layer, else any linked one; SLOT_NONE in an empty graph. */
+static uint32_t
+choose_root(struct graph *g)
 {
     const struct upper *u = upper_of(g);
     size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
 
+    g->root = SLOT_NONE;
     if (upper_levels(u) > 0 && atomic_load(&upper_layer(u, upper_levels(u))->n) > 0)
-        return upper_layer(u, upper_levels(u))->slot[0];
-    for (uint32_t slot = 0; slot < n; slot++)
+        g->root = upper_layer(u, upper_levels(u))->slot[0];
+    for (uint32_t slot = 0; slot < n && g->root == SLOT_NONE; slot++)
         if (graph_flags(g, slot) & FLAG_LINKED)
-            return slot;
-    return SLOT_NONE;
+            g->root = slot;
+    return g->root;
 }
 
-size_t
-reach_flood(const struct graph *g, uint32_t root, uint8_t *reached, uint32_t *stack)
+static void
+meet(struct reach *r, uint32_t slot, uint32_t parent, size_t *n_stack)
 {
-    size_t n_stack = 0, n = 0;
+    r->is_met[slot] = 1;
+    if (graph_chunk(r->g, slot)->parents) /* a mapped file has none */
+        graph_set_parent(r->g, slot, parent);
+    if (r->order)
+        r->order[r->n_met] = slot;
+    r->n_met++;
+    r->stack[(*n_stack)++] = (struct step) { slot, 0 };
+}
 
-    if (reached[root])
-        return 0;
-    reached[root] = 1;
-    stack[n_stack++] = root;
+static void
+walk_from(struct reach *r, uint32_t from, uint32_t parent)
+{
+    size_t n_stack = 0;
+
+    meet(r, from, parent, &n_stack);
     while (n_stack) {
-        const atomic_uint *links = graph_links(g, stack[--n_stack]);
+        struct step *step = &r->stack[n_stack - 1];
+        uint32_t id = step->next < r->g->degree ? atomic_load_explicit(&graph_links(r->g, step->slot)[step->next],
+                                                                       memory_order_relaxed)
+                                                : SLOT_NONE;
 
-        n++;
-        for (size_t i = 0; i < g->degree; i++) {
-            uint32_t id = atomic_load_explicit(&links[i], memory_order_relaxed);
-
-            if (id == SLOT_NONE)
-                break;
-            if (!reached[id]) {
-                reached[id] = 1;
-                stack[n_stack++] = id;
-            }
+        if (id == SLOT_NONE) {
+            n_stack--;
+            continue;
         }
+        step->next++;
+        if (id < r->n_slot && !r->is_met[id])
+            meet(r, id, step->slot, &n_stack);
     }
-    return n;
 }
 
-/* Gives `from` a link to `to`: a free place, or the place of the last link whose loss reached[] survives for now. */
-static bool
-link_to(struct graph *g, uint32_t from, uint32_t to, bool force)
+anx_status
+reach_walk(struct graph *g, uint32_t *order, size_t *n_lost, anx_error *err)
 {
-    atomic_uint *links = graph_links(g, from);
-    bool done = true;
-
-    anx_spin_lock(node_spin(g, from));
-    if (atomic_load_explicit(&links[g->degree - 1], memory_order_relaxed) == SLOT_NONE) {
-        size_t n = 0;
-
-        while (atomic_load_explicit(&links[n], memory_order_relaxed) != SLOT_NONE)
-            n++;
-        atomic_store_explicit(&links[n], to, memory_order_release);
-    } else if (force) {
-        atomic_store_explicit(&links[g->degree - 1], to, memory_order_release);
-    } else {
-        done = false;
-    }
-    anx_spin_unlock(node_spin(g, from));
-    return done;
-}
-
-/* Links `lost` from the nearest reached node that has room; the nearest one loses its farthest link when none has. */
-static anx_status
-adopt(struct graph *g, struct scratch *s, uint32_t lost, const uint8_t *reached, bool *replaced, anx_error *err)
-{
-    struct walk w;
-    anx_status st = insert_nearest(g, s, lost, REACH_EF, &w, err);
-    uint32_t nearest = SLOT_NONE;
+    struct reach r;
+    uint32_t root = choose_root(g);
+    anx_status st = reach_init(&r, g, order, err);
+    size_t lost = 0;
 
     if (st != ANX_OK)
         return st;
-    for (size_t i = 0; i < w.n; i++) {
-        uint32_t id = walk_id(&w, i);
+    if (root != SLOT_NONE)
+        walk_from(&r, root, SLOT_NONE);
+    for (uint32_t slot = 0; slot < r.n_slot; slot++)
+        if (!r.is_met[slot] && (graph_flags(g, slot) & FLAG_LINKED)) {
+            size_t before = r.n_met;
 
-        if (id == lost || !reached[id])
-            continue;
-        if (nearest == SLOT_NONE)
-            nearest = id;
-        if (link_to(g, id, lost, false))
-            return ANX_OK;
+            walk_from(&r, slot, SLOT_NONE);
+            lost += r.n_met - before;
+        }
+    if (n_lost)
+        *n_lost = lost;
+    reach_fini(&r);
+    return ANX_OK;
+}
+
+/* Gives `from` a link to `to`: a free place, or the place of a link to a node whose parent is another. */
+static bool
+link_to(struct graph *g, uint32_t from, uint32_t to)
+{
+    atomic_uint *links = graph_links(g, from);
+
+    for (size_t i = 0; i < g->degree; i++)
+        if (atomic_load_explicit(&links[i], memory_order_relaxed) == SLOT_NONE) {
+            atomic_store_explicit(&links[i], to, memory_order_release);
+            return true;
+        }
+    for (size_t i = g->degree; i-- > 0;) {
+        uint32_t id = atomic_load_explicit(&links[i], memory_order_relaxed);
+
+        if (graph_parent(g, id) != from) {
+            atomic_store_explicit(&links[i], to, memory_order_release);
+            return true;
+        }
     }
-    if (nearest == SLOT_NONE)
-        nearest = reach_root(g);
-    *replaced = true;
-    (void) link_to(g, nearest, lost, true);
+    return false;
+}
+
+/* Links `lost` from the nearest met node that has room, and walks on from there. */
+static anx_status
+adopt(struct reach *r, struct scratch *s, uint32_t lost, anx_error *err)
+{
+    struct walk w;
+    anx_status st = insert_nearest(r->g, s, lost, REACH_EF, &w, err);
+    uint32_t parent = SLOT_NONE;
+
+    if (st != ANX_OK)
+        return st;
+    for (size_t i = 0; i < w.n && parent == SLOT_NONE; i++)
+        if (r->is_met[walk_id(&w, i)] && link_to(r->g, walk_id(&w, i), lost))
+            parent = walk_id(&w, i);
+    for (uint32_t slot = 0; slot < r->n_slot && parent == SLOT_NONE; slot++) /* the walk met only lost ones */
+        if (r->is_met[slot] && link_to(r->g, slot, lost))
+            parent = slot;
+    walk_from(r, lost, parent);
     return ANX_OK;
 }
 
 anx_status
-reach_repair(struct graph *g, struct scratch *s, size_t *n_fixed, anx_error *err)
+reach_repair(struct graph *g, struct scratch *s, anx_error *err)
 {
-    const anx_alloc *alloc = g->index->base.params.alloc;
-    size_t n = atomic_load(&g->n_slot), fixed = 0;
-    uint8_t *reached = anx_alloc_array(alloc, n + 1, 1);
-    uint32_t *stack = anx_alloc_array(alloc, n + 1, sizeof(*stack)), root = reach_root(g);
-    bool replaced = root != SLOT_NONE;
-    anx_status st = ANX_OK;
+    struct reach r;
+    uint32_t root = choose_root(g);
+    anx_status st = reach_init(&r, g, NULL, err);
 
-    if (!reached || !stack)
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a reachability check of %zu rows", n);
-    /* A replaced link may cut something else off, so flood again until a round replaces none. Each round ends with fewer
-     * lost rows in practice; the bound is for the theory. */
-    for (int round = 0; round < 8 && replaced && st == ANX_OK; round++) {
-        replaced = false;
-        memset(reached, 0, n);
-        (void) reach_flood(g, root, reached, stack);
-        for (uint32_t slot = 0; slot < n && st == ANX_OK; slot++) {
-            if (reached[slot] || !(graph_flags(g, slot) & FLAG_LINKED))
-                continue;
-            st = adopt(g, s, slot, reached, &replaced, err);
-            (void) reach_flood(g, slot, reached, stack);
-            fixed++;
-        }
-    }
-    anx_free(alloc, reached);
-    anx_free(alloc, stack);
-    if (n_fixed)
-        *n_fixed = fixed;
+    if (st != ANX_OK)
+        return st;
+    for (uint32_t slot = 0; slot < r.n_slot; slot++) /* old parents must not protect links of this round */
+        graph_set_parent(g, slot, SLOT_NONE);
+    if (root != SLOT_NONE)
+        walk_from(&r, root, SLOT_NONE);
+    for (uint32_t slot = 0; slot < r.n_slot && st == ANX_OK; slot++)
+        if (!r.is_met[slot] && (graph_flags(g, slot) & FLAG_LINKED))
+            st = adopt(&r, s, slot, err);
+    reach_fini(&r);
     return st;
 }

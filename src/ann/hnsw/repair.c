@@ -98,7 +98,7 @@ repair_graph(struct hnsw *h, struct graph *g, anx_pool *pool, struct scratch **s
     if (st == ANX_OK)
         st = unlink_dead(g, err);
     if (st == ANX_OK)
-        st = reach_repair(g, scratch[0], NULL, err);
+        st = reach_repair(g, scratch[0], err);
     (void) h;
     return st;
 }

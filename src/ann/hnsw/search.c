@@ -72,8 +72,8 @@ hits_take(struct hit_taker *t, uint32_t slot, int32_t code_distance)
 
     if (!(flags & FLAG_LIVE))
         return;
-    if (g->has_links && space_is_exact(&g->space))
-        distance = space_exact(code_distance);
+    if (t->is_exact)
+        distance = (float) code_distance;
     else
         distance = search_distance(g, t->scratch, t->query, slot, label);
     take_label(t, label, distance);
@@ -88,7 +88,7 @@ scan(struct hit_taker *t, const struct space_query *code_query, anx_error *err)
 {
     const struct graph *g = t->g;
     size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
-    bool by_code = g->has_links && space_is_exact(&g->space);
+    bool by_code = t->is_exact;
 
     for (uint32_t slot = 0; slot < n; slot++) {
         int32_t d = 0;
@@ -123,6 +123,7 @@ search_scan(const struct graph *g, struct scratch *s, const anx_search_params *p
     struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .list = list };
 
     search_make_query(g, s, query, &code_query);
+    t.is_exact = code_query.is_exact;
     return scan(&t, &code_query, err);
 }
 
@@ -183,10 +184,11 @@ search_graph(const struct graph *g, struct scratch *s, const anx_search_params *
 
     search_make_query(g, s, query, &code_query);
     for (;; ef *= 2) {
-        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top };
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top,
+                               .is_exact = code_query.is_exact };
         struct walk w;
         anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
-        size_t enough = space_is_exact(&g->space) ? k : k + RERANK_MORE;
+        size_t enough = code_query.is_exact ? k : k + RERANK_MORE;
 
         if (st != ANX_OK)
             return st;
@@ -240,22 +242,23 @@ range_graph(const struct graph *g, struct scratch *s, const anx_search_params *p
 
     search_make_query(g, s, query, &code_query);
     for (size_t ef = params->ef; ef < n && ef <= RANGE_EF_MAX; ef *= 2) {
-        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .list = list };
+        struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .list = list,
+                               .is_exact = code_query.is_exact };
         struct walk w;
         anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
-        size_t quarter = w.n - w.n / 4, n_last;
+        size_t half = w.n / 2, n_last;
 
         if (st != ANX_OK)
             return st;
         list->n = 0;
-        hits_take_nearest(&t, &w, quarter);
+        hits_take_nearest(&t, &w, half);
         n_last = t.n_taken;
-        for (size_t i = quarter; i < w.n; i++)
+        for (size_t i = half; i < w.n; i++)
             hits_take(&t, walk_id(&w, i), w.dist[i]);
         if (t.status != ANX_OK)
             return anx_fail(err, t.status, "could not allocate room for hits");
-        /* Nothing in the last quarter: what lies beyond is farther still. A filter hides rows, so ask again then. */
-        if (t.n_taken == n_last && (!params->filter || t.n_taken * 2 < quarter))
+        /* Nothing in the farther half: what lies beyond is farther still. A filter hides rows, so ask again then. */
+        if (t.n_taken == n_last && (!params->filter || t.n_taken * 2 < half))
             return ANX_OK;
     }
     list->n = 0;

@@ -28,6 +28,7 @@ struct hit_taker {
     struct scratch *scratch;
     const anx_search_params *params;
     const void *query;
+    bool is_exact;      /* code distances are the answer */
     struct top_k *top;  /* or */
     anx_hit_list *list; /* one of the two */
     size_t n_taken;

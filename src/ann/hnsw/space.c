@@ -301,6 +301,7 @@ space_query(const struct space *space, const void *query, struct space_query *ou
     float largest = 0.0f, scale;
 
     out->is_dot = false;
+    out->is_exact = space->kind == SPACE_BITS || (space->kind == SPACE_LOSSLESS && space_row_is_bytes(space, query));
     if (space->kind != SPACE_ROTATED || space->metric == ANX_METRIC_L2) {
         space_encode(space, query, out->code, out->buffer);
         return;

@@ -40,6 +40,7 @@ struct space_query {
     uint8_t *code; /* [stride], 64-byte aligned: u8 code, or s8 weights when is_dot */
     float *buffer; /* [turned_dim] scratch */
     bool is_dot;
+    bool is_exact;   /* code distances are the answer: exact codes, and a query that they can express */
     float dot_scale; /* |q-x|^2 in code units ~ dot_base - 2 * dot_scale * dot, used by stop rules only */
 };
 
@@ -65,12 +66,7 @@ void space_decode(const struct space *space, const uint8_t *code, void *row, flo
 /* Makes a query ready. */
 void space_query(const struct space *space, const void *query, struct space_query *out);
 
-/* Exact distance of code distance d, for spaces where codes are exact. */
-static inline float
-space_exact(int32_t code_distance)
-{
-    return (float) code_distance;
-}
+/* Do codes stand for their rows exactly? (Then rows need not be kept.) */
 static inline bool
 space_is_exact(const struct space *space)
 {

@@ -26,7 +26,7 @@ slot_bytes(const struct graph *g)
     size_t bytes = sizeof(uint64_t) + 1;
 
     if (g->has_links)
-        bytes += g->stride + g->degree * sizeof(uint32_t);
+        bytes += g->stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t);
     if (g->keeps_rows)
         bytes += g->row_size;
     return bytes;
@@ -237,7 +237,8 @@ chunk_create(struct graph *g, struct chunk *chunk, bool huge, anx_error *err)
     size_t codes = g->has_links ? align64(rows * g->stride) : 0;
     size_t links = g->has_links ? align64(rows * g->degree * sizeof(uint32_t)) : 0;
     size_t raw = g->keeps_rows ? align64(rows * g->row_size) : 0;
-    size_t labels = rows * sizeof(uint64_t), size = codes + links + raw + labels + rows;
+    size_t labels = rows * sizeof(uint64_t), parents = g->has_links ? rows * sizeof(uint32_t) : 0;
+    size_t size = codes + links + raw + labels + parents + rows;
     uint8_t *map = anx_map_pages(size, huge);
 
     if (!map)
@@ -250,7 +251,9 @@ chunk_create(struct graph *g, struct chunk *chunk, bool huge, anx_error *err)
     if (g->keeps_rows)
         chunk->rows = map + codes + links;
     chunk->labels = (atomic_ullong *) (map + codes + links + raw);
-    chunk->flags = (atomic_uchar *) (map + codes + links + raw + labels);
+    if (g->has_links)
+        chunk->parents = (atomic_uint *) (map + codes + links + raw + labels);
+    chunk->flags = (atomic_uchar *) (map + codes + links + raw + labels + parents);
     return ANX_OK;
 }
 
@@ -406,7 +409,7 @@ graph_memory(const struct graph *g, anx_index_stats *stats)
 
     stats->row_bytes = g->keeps_rows ? n * g->row_size : 0;
     stats->code_bytes = g->has_links ? n * g->stride : 0;
-    stats->link_bytes = (g->has_links ? n * g->degree * sizeof(uint32_t) : 0) + upper_memory(g);
+    stats->link_bytes = (g->has_links ? n * (g->degree + 1) * sizeof(uint32_t) : 0) + upper_memory(g);
     return stats->row_bytes + stats->code_bytes + stats->link_bytes + n * (sizeof(uint64_t) + 1) +
            labelmap_memory(&g->map) + g->dense_size * sizeof(uint32_t) + labelmap_memory(&g->copy_heads) + g->free_capacity * sizeof(uint32_t) +
            g->copy_capacity * sizeof(struct copy) + chunks * sizeof(struct chunk);

@@ -383,7 +383,7 @@ import_graph(struct import *im, anx_error *err)
         st = import_layers(im, err);
     s = st == ANX_OK ? scratch_acquire(im->h, err) : NULL;
     if (st == ANX_OK)
-        st = s ? reach_repair(im->g, s, NULL, err) : ANX_E_NOMEM; /* others leave rows unreachable */
+        st = s ? reach_repair(im->g, s, err) : ANX_E_NOMEM; /* others leave rows unreachable */
     scratch_release(im->h, s);
     return st == ANX_OK ? graph_name(im->g, err) : st;
 }

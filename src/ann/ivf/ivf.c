@@ -1,5 +1,5 @@
-/* The inverted-list index: rows in a store, grouped by k-means once there are enough of them. See ivf_int.h for the
- * structure, ivf_train.c and ivf_search.c for the work. */
+/* The inverted-list index: rows in a store, grouped by k-means once there are enough of them. See ivf_int.h
+ * for the structure, ivf_train.c and ivf_search.c for the work. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,8 +53,8 @@ ivf_destroy(anx_index *index)
     anx_free(index->params.alloc, ivf);
 }
 
-/* Trains when there are enough rows. The rows are in the index already, so a failure does not fail the caller: searches stay
- * exact, and a tenth more rows try again. */
+/* Trains when there are enough rows. The rows are in the index already, so a failure does not fail the
+ * caller: searches stay exact, and a tenth more rows try again. */
 static void
 train_if_due(struct ivf *ivf)
 {
@@ -78,10 +78,11 @@ check_absent(const struct ivf *ivf, size_t n, const uint64_t *labels, anx_error 
     return ANX_OK;
 }
 
-/* Appends rows for which there is room everywhere; readers get their turn between blocks. */
+/* Appends rows for which there is room everywhere; readers get their turn between blocks. assigned and work:
+ * NULL before training. */
 static void
-append_rows(struct ivf *ivf, size_t n, const uint64_t *labels, const uint8_t *vectors, const uint32_t *assigned,
-            float *work)
+append_rows(struct ivf *ivf, size_t n, const uint64_t *labels, const uint8_t *vectors,
+            const uint32_t *assigned, float *work)
 {
     for (size_t at = 0; at < n; at += APPEND_BLOCK) {
         size_t end = at + APPEND_BLOCK < n ? at + APPEND_BLOCK : n;
@@ -90,7 +91,7 @@ append_rows(struct ivf *ivf, size_t n, const uint64_t *labels, const uint8_t *ve
         for (size_t i = at; i < end; i++) {
             uint32_t slot = store_append(&ivf->store, labels[i], vectors + i * ivf->head.row_size);
 
-            if (ivf->lists)
+            if (assigned)
                 ivf_lists_append(ivf->lists, &ivf->store, assigned[i], slot, work);
         }
         guard_change_end(&ivf->guard);

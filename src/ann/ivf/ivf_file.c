@@ -1,4 +1,5 @@
-/* The inverted-list index in files: the row store's sections and, when trained, the lists as they are in memory.
+/* The inverted-list index in files: the row store's sections and, when trained, the lists as they are in
+ * memory.
  *
  *     ivfhead   u32 version (1), u32 n_list, u32 is_lossless (0 or 1), u32 0, u64 n_training
  *     centroid  f32 [n_list * dim]
@@ -8,7 +9,8 @@
  *     lbases    i32 [n]
  *     lcodes    u8  [n * stride]
  *
- * An index that is not trained has none of these. In a mapped index codes, bases and slots stay in the file. */
+ * An index that is not trained has none of these. In a mapped index codes, bases and slots stay in the file.
+ */
 #include <math.h>
 #include <string.h>
 
@@ -152,7 +154,8 @@ read_head(const struct ivf *ivf, const struct section_set *set, struct lists_in 
     in->n_training = anx_read_u64(&r);
     in->is_lossless = is_lossless;
     if (version != HEAD_VERSION)
-        return anx_fail(err, ANX_E_VERSION, "inverted lists have version %u, this build reads %d", version, HEAD_VERSION);
+        return anx_fail(err, ANX_E_VERSION, "inverted lists have version %u, this build reads %d", version,
+                        HEAD_VERSION);
     if (in->n_list != ivf->head.params.centroids || is_lossless > 1)
         return anx_fail(err, ANX_E_CORRUPT, "there are %zu lists, the head of the file says %zu", in->n_list,
                         ivf->head.params.centroids);
@@ -198,9 +201,11 @@ restore_frame(struct ivf *ivf, const struct lists_in *in, anx_error *err)
     if (st == ANX_OK && in->coder) {
         st = coder_allocate(&coder, ivf->head.kernels, dim, alloc, err);
         if (st == ANX_OK) {
-            memcpy(coder.mid, in->coder->data, 2 * dim * sizeof(float)); /* step follows mid in memory as in the file */
+            memcpy(coder.mid, in->coder->data,
+                   2 * dim * sizeof(float)); /* step follows mid in memory as in the file */
             if (!coder_settle(&coder))
-                st = anx_fail(err, ANX_E_CORRUPT, "section \"coder\" has a step or middle that is not possible");
+                st = anx_fail(err, ANX_E_CORRUPT,
+                              "section \"coder\" has a step or middle that is not possible");
         }
     }
     if (st == ANX_OK)
@@ -212,7 +217,8 @@ restore_frame(struct ivf *ivf, const struct lists_in *in, anx_error *err)
 
 /* Rows [first, first + n) of the list sections become one list. */
 static anx_status
-restore_list(struct ivf_lists *lists, const struct lists_in *in, size_t c, size_t first, size_t n, anx_error *err)
+restore_list(struct ivf_lists *lists, const struct lists_in *in, size_t c, size_t first, size_t n,
+             anx_error *err)
 {
     struct ivf_list *list = &lists->lists[c];
     const uint8_t *codes = in->codes->data + first * lists->stride;
@@ -250,9 +256,11 @@ check_list(struct ivf_lists *lists, size_t c, size_t n_slot, anx_error *err)
         if (slot >= n_slot)
             return anx_fail(err, ANX_E_CORRUPT, "list %zu has row %u of %zu", c, slot, n_slot);
         if (lists->places[slot].list != UINT32_MAX)
-            return anx_fail(err, ANX_E_CORRUPT, "row %u is in list %u and in list %zu", slot, lists->places[slot].list, c);
+            return anx_fail(err, ANX_E_CORRUPT, "row %u is in list %u and in list %zu", slot,
+                            lists->places[slot].list, c);
         if (lists->coder.is_unit && (list->bases[i] < 0 || list->bases[i] > base_max))
-            return anx_fail(err, ANX_E_CORRUPT, "row %u has base %d, must be 0..%d", slot, list->bases[i], base_max);
+            return anx_fail(err, ANX_E_CORRUPT, "row %u has base %d, must be 0..%d", slot, list->bases[i],
+                            base_max);
         lists->places[slot] = (struct ivf_place) { .list = (uint32_t) c, .at = i };
     }
     return ANX_OK;
@@ -272,7 +280,8 @@ restore_rows(struct ivf *ivf, const struct lists_in *in, anx_error *err)
         size_t size = (size_t) anx_load_le(in->sizes->data + c * sizeof(uint32_t), sizeof(uint32_t));
 
         if (size > n - first)
-            return anx_fail(err, ANX_E_CORRUPT, "list %zu has %zu rows, only %zu are left", c, size, n - first);
+            return anx_fail(err, ANX_E_CORRUPT, "list %zu has %zu rows, only %zu are left", c, size,
+                            n - first);
         st = restore_list(lists, in, c, first, size, err);
         if (st == ANX_OK)
             st = check_list(lists, c, n, err);

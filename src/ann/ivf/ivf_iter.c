@@ -1,9 +1,10 @@
 /* Next-nearest from inverted lists.
  *
- * Lists are opened in the order of their centroids; the rows of opened lists wait in a heap. As many lists are open as a
- * search would probe, and one more for every average list of rows already given, so that the order is that of a search
- * whose nprobe grows with what was asked for. When the index is trained meanwhile, the lists that were not opened are gone:
- * then every row that has not been in the heap is put there at once. */
+ * Lists are opened in the order of their centroids; the rows of opened lists wait in a heap. As many lists
+ * are open as a search would probe, and one more for every average list of rows already given, so that the
+ * order is that of a search whose nprobe grows with what was asked for. When the index is trained meanwhile,
+ * the lists that were not opened are gone: then every row that has not been in the heap is put there at once.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -122,7 +123,8 @@ open_rest(struct ivf_iter *it, const struct ivf *ivf, anx_error *err)
     if (it->n_seen)
         qsort(it->seen, it->n_seen, sizeof(*it->seen), compare_labels);
     for (size_t i = from; i < it->heap.n; i++) {
-        if (it->n_seen && bsearch(&it->heap.labels[i], it->seen, it->n_seen, sizeof(*it->seen), compare_labels))
+        if (it->n_seen &&
+            bsearch(&it->heap.labels[i], it->seen, it->n_seen, sizeof(*it->seen), compare_labels))
             continue;
         it->heap.labels[kept] = it->heap.labels[i];
         it->heap.distances[kept++] = it->heap.distances[i];
@@ -164,7 +166,8 @@ start(struct ivf_iter *it, const struct ivf *ivf, anx_error *err)
 }
 
 anx_status
-ivf_iter_open(const anx_index *index, const anx_search_params *params, const void *query, anx_iter **out, anx_error *err)
+ivf_iter_open(const anx_index *index, const anx_search_params *params, const void *query, anx_iter **out,
+              anx_error *err)
 {
     const struct ivf *ivf = (const struct ivf *) index;
     struct ivf_iter *it = anx_alloc_zeroed(index->params.alloc, 1, sizeof(*it));

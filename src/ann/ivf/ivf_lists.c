@@ -44,11 +44,12 @@ list_grow(struct ivf_lists *lists, struct ivf_list *list, size_t wanted, anx_err
 {
     struct ivf_list grown = { .n = list->n };
     size_t capacity = list->capacity + (size_t) list->capacity / 4 + LIST_FIRST;
-    anx_status st = ivf_list_allocate(lists, &grown, lists->stride, capacity > wanted ? capacity : wanted, err);
+    anx_status st =
+        ivf_list_allocate(lists, &grown, lists->stride, capacity > wanted ? capacity : wanted, err);
 
     if (st != ANX_OK)
         return st;
-    if (list->n) {
+    if (list->n && grown.codes) {
         memcpy(grown.codes, list->codes, list->n * lists->stride);
         memcpy(grown.bases, list->bases, list->n * sizeof(*list->bases));
         memcpy(grown.slots, list->slots, list->n * sizeof(*list->slots));
@@ -86,7 +87,9 @@ make_coarse(struct ivf_lists *lists, const anx_index *index, anx_error *err)
         .dim = lists->dim,
         .row_size = lists->dim * sizeof(float),
     };
-    const struct points points = { .space = &space, .rows = (const uint8_t *) lists->centroids, .n = lists->n_list };
+    const struct points points = { .space = &space,
+                                   .rows = (const uint8_t *) lists->centroids,
+                                   .n = lists->n_list };
     struct coder *coder = &lists->coarse_coder;
     anx_status st = coder_fit(coder, &points, lists->alloc, err);
     float *work;
@@ -206,7 +209,8 @@ fill_range(void *context, size_t begin, size_t end, size_t worker)
         for (uint32_t i = 0; i < list->n; i++) {
             uint32_t slot = list->slots[i];
 
-            if (!ivf_lists_encode(lists, job->store, slot, work, list->codes + i * lists->stride, &list->bases[i]))
+            if (!ivf_lists_encode(lists, job->store, slot, work, list->codes + i * lists->stride,
+                                  &list->bases[i]))
                 atomic_store_explicit(&job->is_lossy, true, memory_order_relaxed);
             lists->places[slot] = (struct ivf_place) { .list = (uint32_t) c, .at = i };
         }
@@ -214,8 +218,8 @@ fill_range(void *context, size_t begin, size_t end, size_t worker)
 }
 
 anx_status
-ivf_lists_fill(struct ivf_lists *lists, const struct row_store *store, const uint32_t *assigned, anx_pool *pool,
-               anx_error *err)
+ivf_lists_fill(struct ivf_lists *lists, const struct row_store *store, const uint32_t *assigned,
+               anx_pool *pool, anx_error *err)
 {
     struct fill_job job = { .lists = lists, .store = store };
     anx_status st = ivf_lists_reserve_places(lists, store->n, err);
@@ -275,7 +279,8 @@ ivf_lists_reserve(struct ivf_lists *lists, size_t n, const uint32_t *assigned, s
 }
 
 void
-ivf_lists_append(struct ivf_lists *lists, const struct row_store *store, uint32_t list_number, uint32_t slot, float *work)
+ivf_lists_append(struct ivf_lists *lists, const struct row_store *store, uint32_t list_number, uint32_t slot,
+                 float *work)
 {
     struct ivf_list *list = &lists->lists[list_number];
     uint32_t at = list->n++;
@@ -327,8 +332,8 @@ ivf_lists_memory(const struct ivf_lists *lists, size_t *code_size)
 }
 
 static anx_status
-check_list(const struct ivf_lists *lists, const struct row_store *store, uint32_t c, float *work, uint8_t *code,
-           anx_error *err)
+check_list(const struct ivf_lists *lists, const struct row_store *store, uint32_t c, float *work,
+           uint8_t *code, anx_error *err)
 {
     const struct ivf_list *list = &lists->lists[c];
 
@@ -342,13 +347,16 @@ check_list(const struct ivf_lists *lists, const struct row_store *store, uint32_
             return anx_fail(err, ANX_E_CORRUPT, "list %u has row %u of %zu at %u", c, slot, store->n, i);
         place = lists->places[slot];
         if (place.list != c || place.at != i)
-            return anx_fail(err, ANX_E_CORRUPT, "row %u is in list %u at %u, its place says list %u at %u", slot, c, i,
-                            place.list, place.at);
+            return anx_fail(err, ANX_E_CORRUPT, "row %u is in list %u at %u, its place says list %u at %u",
+                            slot, c, i, place.list, place.at);
         is_lossless = ivf_lists_encode(lists, store, slot, work, code, &base);
-        if (memcmp(code, list->codes + i * lists->stride, lists->stride) || (lists->coder.is_unit && base != list->bases[i]))
-            return anx_fail(err, ANX_E_CORRUPT, "row %u in list %u at %u has a code that is not its own", slot, c, i);
+        if (memcmp(code, list->codes + i * lists->stride, lists->stride) != 0 ||
+            (lists->coder.is_unit && base != list->bases[i]))
+            return anx_fail(err, ANX_E_CORRUPT, "row %u in list %u at %u has a code that is not its own",
+                            slot, c, i);
         if (!is_lossless && lists->is_lossless)
-            return anx_fail(err, ANX_E_CORRUPT, "row %u is not kept by its code, though the lists say so", slot);
+            return anx_fail(err, ANX_E_CORRUPT, "row %u is not kept by its code, though the lists say so",
+                            slot);
     }
     return ANX_OK;
 }

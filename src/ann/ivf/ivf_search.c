@@ -2,11 +2,11 @@
  *
  * 1. The nearest lists: centroids are scanned as codes, the best few compared in f32.
  * 2. Their rows are scanned as codes, the best `rerank` kept (ann/shortlist.h).
- * 3. Those are compared exactly with their rows. When codes and query are lossless, step 2 is already exact and offers
- *    straight to the answer.
- * Before training everything is an exact scan. A filter is asked for candidates that beat the bound only; when the probed
- * lists do not hold k rows that pass, the search goes on with further lists, nearest first, until k are found (unless there
- * is a radius); and a bitmap with few bits is not searched at all: its rows are compared one by one. */
+ * 3. Those are compared exactly with their rows. When codes and query are lossless, step 2 is already exact
+ * and offers straight to the answer. Before training everything is an exact scan. A filter is asked for
+ * candidates that beat the bound only; when the probed lists do not hold k rows that pass, the search goes on
+ * with further lists, nearest first, until k are found (unless there is a radius); and a bitmap with few bits
+ * is not searched at all: its rows are compared one by one. */
 #include <math.h>
 #include <string.h>
 
@@ -17,11 +17,12 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-#define RERANK_FACTOR 4 /* rows compared exactly per row asked for, and */
-#define RERANK_MORE 24  /* so many more: measured, see README.md of this room */
+#define RERANK_FACTOR 2 /* rows compared exactly per row asked for, and */
+#define RERANK_MORE 0  /* so many more: measured, see README.md of this room */
 #define COARSE_ALL 64   /* lists up to which all centroids are compared in f32 */
 #define DIRECT_MIN 64   /* bits of a filter up to which its rows are compared one by one, */
-#define DIRECT_SHARE 32 /* or one in so many of the rows that a search would scan: a row at random costs that much more */
+#define DIRECT_SHARE \
+    32 /* or one in so many of the rows that a search would scan: a row at random costs that much more */
 #define THREAD_ROWS 16384 /* rows of the probed lists from which one query is worth several threads (taste) */
 
 static void
@@ -162,7 +163,8 @@ centroid_distance(const struct ivf *ivf, const float *query, size_t c)
     const float *centroid = lists->centroids + c * lists->dim;
     float d;
 
-    (lists->is_l2 ? ivf->head.kernels->l2_f32_rows : ivf->head.kernels->ip_f32_rows)(query, centroid, 1, lists->dim, &d);
+    (lists->is_l2 ? ivf->head.kernels->l2_f32_rows : ivf->head.kernels->ip_f32_rows)(query, centroid, 1,
+                                                                                     lists->dim, &d);
     return d;
 }
 
@@ -208,8 +210,8 @@ ivf_order_lists(const struct ivf *ivf, struct ivf_scratch *s, size_t n, anx_erro
     anx_status st;
 
     if (lists->n_list <= COARSE_ALL || n_candidate >= lists->n_list) {
-        (lists->is_l2 ? kernels->l2_f32_rows : kernels->ip_f32_rows)(s->query, lists->centroids, lists->n_list,
-                                                                    lists->dim, s->list_distances);
+        (lists->is_l2 ? kernels->l2_f32_rows : kernels->ip_f32_rows)(
+            s->query, lists->centroids, lists->n_list, lists->dim, s->list_distances);
         for (size_t c = 0; c < lists->n_list; c++)
             s->list_order[c] = c;
         sift_order(s->list_distances, s->list_order, lists->n_list);
@@ -558,8 +560,8 @@ search_lists(struct ivf_query *q, struct ivf_scratch *s, size_t k, anx_error *er
 }
 
 static anx_status
-search_trained(const struct ivf *ivf, const anx_search_params *params, const void *query, size_t k, float *distances,
-               uint64_t *labels, anx_error *err)
+search_trained(const struct ivf *ivf, const anx_search_params *params, const void *query, size_t k,
+               float *distances, uint64_t *labels, anx_error *err)
 {
     struct row_query row = row_query_make(&ivf->store.space, query);
     struct top_k top;
@@ -578,8 +580,8 @@ search_trained(const struct ivf *ivf, const anx_search_params *params, const voi
 }
 
 anx_status
-ivf_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k, float *distances,
-           uint64_t *labels, anx_error *err)
+ivf_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k,
+           float *distances, uint64_t *labels, anx_error *err)
 {
     const struct ivf *ivf = (const struct ivf *) index;
     anx_hits hits = { .distances = distances, .labels = labels };
@@ -596,8 +598,8 @@ ivf_search(const anx_index *index, const anx_search_params *params, const void *
 }
 
 anx_status
-ivf_collect_list(const struct ivf *ivf, const anx_search_params *params, const struct row_query *query, size_t list_number,
-                 anx_hit_list *out, anx_error *err)
+ivf_collect_list(const struct ivf *ivf, const anx_search_params *params, const struct row_query *query,
+                 size_t list_number, anx_hit_list *out, anx_error *err)
 {
     const struct row_store *store = &ivf->store;
     const struct ivf_list *list = &ivf->lists->lists[list_number];
@@ -644,8 +646,8 @@ range_trained(const struct ivf *ivf, const anx_search_params *params, const void
 }
 
 anx_status
-ivf_search_range(const anx_index *index, const anx_search_params *params, const void *query, anx_hit_list *list,
-                 anx_error *err)
+ivf_search_range(const anx_index *index, const anx_search_params *params, const void *query,
+                 anx_hit_list *list, anx_error *err)
 {
     const struct ivf *ivf = (const struct ivf *) index;
     anx_status st;

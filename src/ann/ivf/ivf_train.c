@@ -1,8 +1,9 @@
 /* Training, and finding lists for new rows.
  *
- * Training runs in the thread of the writer that caused it. It reads rows without the readers' lock, which is safe because
- * only the holder of `writer` changes them; readers stop only for the swap of one pointer. Its threads are a pool of its
- * own, so that searches which spread over the index's pool do not wait for a k-means step. */
+ * Training runs in the thread of the writer that caused it. It reads rows without the readers' lock, which is
+ * safe because only the holder of `writer` changes them; readers stop only for the swap of one pointer. Its
+ * threads are a pool of its own, so that searches which spread over the index's pool do not wait for a
+ * k-means step. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +38,12 @@ training_threads(const anx_index *index)
 static struct points
 points_of_store(const struct row_store *store, const uint32_t *slots, size_t n)
 {
-    return (struct points) {
-        .space = &store->space, .rows = store->rows, .inverse_norms = store->inverse_norms, .slots = slots, .n = n,
+    return (struct points){
+        .space = &store->space,
+        .rows = store->rows,
+        .inverse_norms = store->inverse_norms,
+        .slots = slots,
+        .n = n,
     };
 }
 
@@ -74,7 +79,11 @@ train(struct training *t, size_t n_sample, anx_error *err)
     const anx_index_params *p = &ivf->head.params;
     bool is_l2 = ivf_uses_l2(&ivf->head);
     struct kmeans_params kmeans = {
-        .n_centroid = p->centroids, .seed = p->seed, .is_spherical = !is_l2, .pool = t->pool, .alloc = p->alloc,
+        .n_centroid = p->centroids,
+        .seed = p->seed,
+        .is_spherical = !is_l2,
+        .pool = t->pool,
+        .alloc = p->alloc,
     };
     struct points sample = points_of_store(&ivf->store, t->slots, n_sample);
     struct points all = points_of_store(&ivf->store, NULL, ivf->store.n);
@@ -153,7 +162,8 @@ assign_one(const struct ivf *ivf, const struct points *points, float *work, uint
 
     *out = UINT32_MAX;
     for (size_t at = 0; at < lists->n_list; at += ANX_COUNT_OF(distances)) {
-        size_t n = lists->n_list - at < ANX_COUNT_OF(distances) ? lists->n_list - at : ANX_COUNT_OF(distances);
+        size_t n =
+            lists->n_list - at < ANX_COUNT_OF(distances) ? lists->n_list - at : ANX_COUNT_OF(distances);
         const float *rows = lists->centroids + at * lists->dim;
 
         (lists->is_l2 ? kernels->l2_f32_rows : kernels->ip_f32_rows)(x, rows, n, lists->dim, distances);
@@ -167,8 +177,8 @@ assign_one(const struct ivf *ivf, const struct points *points, float *work, uint
 
 /* Bits have no coder in their lists; for assignment they are -1 and +1, which any unit coder keeps. */
 static anx_status
-coder_for_assignment(const struct ivf *ivf, const struct points *points, struct coder *own, const struct coder **coder,
-                     anx_error *err)
+coder_for_assignment(const struct ivf *ivf, const struct points *points, struct coder *own,
+                     const struct coder **coder, anx_error *err)
 {
     *own = (struct coder) { .alloc = ivf->head.params.alloc };
     *coder = &ivf->lists->coder;
