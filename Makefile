@@ -24,7 +24,7 @@ $(BUILD)/build.ninja:
 	@rm -f $(BUILD)-setup.log
 
 compile: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet
+	@ninja -C $(BUILD) --quiet programs
 
 build: DEPS := --build
 build: deps
@@ -45,9 +45,10 @@ bench: deps
 
 install: DEPS := --build
 install: deps
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@meson configure $(BUILD) --prefix=$(abspath $(PREFIX)) >/dev/null
 	@$(MAKE) --no-print-directory compile
-	@meson configure $(BUILD) --prefix=$(abspath $(PREFIX))
-	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
+	@DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild --quiet
 	@if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" -eq 0 ]; then ldconfig; fi
 
 clean:

@@ -1,5 +1,5 @@
-/* Finds and opens the module of a peer: where ANX_PEER_DIR (the environment) says, beside the program as the
- * build tree has it, or where it was installed. */
+/* Finds and opens the module of a peer: where ANX_PEER_DIR (the environment) says, or beside the program as
+ * the build tree has it. Modules are not installed: they are built for one machine's CPU. */
 #include "bench/peer.h"
 
 #include <dlfcn.h>
@@ -8,10 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#ifndef ANX_PEER_INSTALL_DIR
-#define ANX_PEER_INSTALL_DIR ""
-#endif
 
 /* The folder of the running program, or an empty text. */
 static void
@@ -51,8 +47,6 @@ peer_open(const char *name, char *message, size_t message_size)
 
     program_dir(dir, sizeof(dir));
     module = from_env ? open_in(from_env, "", name) : open_in(dir, "/bench", name);
-    if (!module)
-        module = open_in(ANX_PEER_INSTALL_DIR, "", name);
     symbol = module ? dlsym(module, PEER_ENTRY) : NULL;
     if (!symbol) {
         const char *why = dlerror();

@@ -1,5 +1,6 @@
 /* The allocator a caller may give to an object at creation; NULL everywhere means the process heap.
- * Threads: the functions are called from every thread that uses the object. They return NULL on failure, never jump. */
+ * Threads: the functions are called from every thread that uses the object. They return NULL on failure,
+ * never jump. */
 #ifndef ANNEX_ALLOC_H
 #define ANNEX_ALLOC_H
 

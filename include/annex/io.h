@@ -1,5 +1,5 @@
-/* Where bytes go to and come from. A sink takes bytes in order; a source gives them in order. Both may be sockets,
- * files, pages of a database, or memory; nothing seeks. */
+/* Where bytes go to and come from. A sink takes bytes in order; a source gives them in order. Both may be
+ * sockets, files, pages of a database, or memory; nothing seeks. */
 #ifndef ANNEX_IO_H
 #define ANNEX_IO_H
 

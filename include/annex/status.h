@@ -4,8 +4,8 @@
  *     if (anx_index_create(&params, &index, &err) != ANX_OK)
  *         fprintf(stderr, "%s\n", err.message);
  *
- * A function that can fail returns an anx_status and takes an anx_error as its last parameter. The error is the caller's
- * storage, may be NULL, and is written only on failure. Filling it allocates nothing. */
+ * A function that can fail returns an anx_status and takes an anx_error as its last parameter. The error is
+ * the caller's storage, may be NULL, and is written only on failure. Filling it allocates nothing. */
 #ifndef ANNEX_STATUS_H
 #define ANNEX_STATUS_H
 

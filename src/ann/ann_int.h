@@ -1,5 +1,6 @@
-/* The inside of the vector index contract: what a kind exports. A kind is one const struct index_ops and a line in
- * registry.c; index.c checks every argument that the public header promises to check, then calls the kind. */
+/* The inside of the vector index contract: what a kind exports. A kind is one const struct index_ops and a
+ * line in registry.c; index.c checks every argument that the public header promises to check, then calls the
+ * kind. */
 #ifndef ANX_ANN_ANN_INT_H
 #define ANX_ANN_ANN_INT_H
 
@@ -14,7 +15,6 @@ struct anx_index {
     const anx_kernels *kernels; /* chosen at create */
     size_t row_size;            /* bytes of one row as given */
     anx_pool *pool;             /* created on first use by index_pool(); owned */
-    struct index_lazy *lazy;    /* what guards the above; owned, index.c */
     bool is_mapped;             /* read only; index.c refuses writers */
 };
 
@@ -27,19 +27,22 @@ struct anx_iter {
     const anx_index *index;
 };
 
-/* Arguments arrive checked: finite vectors, label not NONE, k > 0, params never NULL, loaders on empty indexes.
- * NULL entries are optional: index.c answers ANX_E_UNSUPPORTED, or has a generic way (noted). */
+/* Arguments arrive checked: finite vectors, label not NONE, k > 0, params never NULL, loaders on empty
+ * indexes. NULL entries are optional: index.c answers ANX_E_UNSUPPORTED, or has a generic way (noted). */
 struct index_ops {
     const char *name;
     anx_index_kind kind;
-    anx_status (*create)(const anx_index_params *params, const anx_kernels *kernels, anx_index **out, anx_error *err);
+    anx_status (*create)(const anx_index_params *params, const anx_kernels *kernels, anx_index **out,
+                         anx_error *err);
     void (*destroy)(anx_index *index); /* the kind's memory, and the struct itself */
     anx_status (*add)(anx_index *index, uint64_t label, const void *vector, anx_error *err);
     /* Generic: add one after the other. */
-    anx_status (*add_batch)(anx_index *index, size_t n, const uint64_t *labels, const void *vectors, anx_error *err);
+    anx_status (*add_batch)(anx_index *index, size_t n, const uint64_t *labels, const void *vectors,
+                            anx_error *err);
     /* Loader; generic: rows are kept and given to add_batch at finish. */
     anx_status (*loader_begin)(anx_index *index, size_t expected, anx_loader **out, anx_error *err);
-    anx_status (*loader_rows)(anx_loader *loader, size_t n, const uint64_t *labels, const void *vectors, anx_error *err);
+    anx_status (*loader_rows)(anx_loader *loader, size_t n, const uint64_t *labels, const void *vectors,
+                              anx_error *err);
     anx_status (*loader_finish)(anx_loader *loader, anx_progress_fn progress, void *context, anx_error *err);
     void (*loader_abort)(anx_loader *loader);
     anx_status (*remove)(anx_index *index, uint64_t label, anx_error *err);
@@ -55,8 +58,8 @@ struct index_ops {
                                const void *queries, size_t k, anx_hits *hits, anx_error *err);
     anx_status (*search_range)(const anx_index *index, const anx_search_params *params, const void *query,
                                anx_hit_list *list, anx_error *err);
-    anx_status (*iter_open)(const anx_index *index, const anx_search_params *params, const void *query, anx_iter **out,
-                            anx_error *err);
+    anx_status (*iter_open)(const anx_index *index, const anx_search_params *params, const void *query,
+                            anx_iter **out, anx_error *err);
     anx_status (*iter_next)(anx_iter *iter, size_t n, anx_hits *hits, size_t *got, anx_error *err);
     void (*iter_close)(anx_iter *iter);
     anx_status (*train)(anx_index *index, double share, anx_error *err);
@@ -72,7 +75,8 @@ extern const struct index_ops anx_flat_ops, anx_hnsw_ops, anx_ivf_ops;
 /* index.c: the index's job pool (params.threads workers), created on first use. NULL when out of memory. */
 anx_pool *index_pool(const anx_index *index);
 
-/* hits.c: the k best of a stream, with the order of the contract (distance, then label). Storage is the caller's. */
+/* hits.c: the k best of a stream, with the order of the contract (distance, then label). Storage is the
+ * caller's. */
 struct top_k {
     float *distances; /* [k], a max-heap while filling */
     uint64_t *labels;

@@ -104,7 +104,7 @@ scan_rows(struct exact_job *job, struct exact_query *group, size_t n, size_t beg
 {
     const anx_filter *filter = job->params->filter;
     size_t step = block_rows(job->store);
-    uint32_t slots[BLOCK_ROWS];
+    uint32_t slots[BLOCK_ROWS] = { 0 };
 
     for (size_t at = begin; at < end; at += step) {
         size_t stop = at + step < end ? at + step : end;

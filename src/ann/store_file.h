@@ -1,5 +1,10 @@
-/* The sections of a row store in an index file, shared by the kinds that stand on one. Layouts:
- * src/ann/README.md. */
+/* The sections of a row store in an index file, shared by the kinds that stand on one:
+ *
+ *     labels    u64 [n]
+ *     rows      [n][row_size], rows as given
+ *     norms     f32 [n], inverse lengths; cosine only
+ *
+ * The container around them: src/ann/FILES.md. */
 #ifndef ANX_ANN_STORE_FILE_H
 #define ANX_ANN_STORE_FILE_H
 

@@ -1,5 +1,6 @@
 /* `annex version`: the version, and what this CPU can run. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "cli/commands.h"
@@ -25,8 +26,9 @@ cmd_version(int argc, char **argv)
         return options_exit_code(parsed);
     n = anx_kernels_available(&sets);
     printf("annex %s\nkernels:", ANX_VERSION);
-    for (size_t i = 0; i < n; i++)
-        printf(" %s", sets[i]->name);
+    for (size_t i = 0; i < n; i++) /* sets of one name follow each other: kernel/dispatch.c */
+        if (i == 0 || strcmp(sets[i]->name, sets[i - 1]->name) != 0)
+            printf(" %s", sets[i]->name);
     printf("\nin use: %s\n", anx_kernels_best()->name);
     return 0;
 }

@@ -4,8 +4,8 @@
  *
  * Not part of the build: run by hand when a format changes, from the root of the tree, against a built
  * library:
- *     cc -std=gnu17 -D_GNU_SOURCE -Iinclude -Isrc tests/fuzz/seeds_index_file.c build/libannex.a -lxxhash -lm
- * -ldl \ -lpthread -o /tmp/seeds && /tmp/seeds tests/fuzz/corpus/index_file */
+ *     cc -std=gnu17 -D_GNU_SOURCE -Iinclude -Isrc tests/fuzz/seeds_index_file.c build/libannex.a \
+ *         -lxxhash -lm -ldl -lpthread -o /tmp/seeds && /tmp/seeds tests/fuzz/corpus/index_file */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* The graph index at sizes where it is a graph: recall against exact search after every kind of change, with the structure
- * checked each time. Rows are points around cluster centres; seeds are fixed. */
+/* The graph index at sizes where it is a graph: recall against exact search after every kind of change, with
+ * the structure checked each time. Rows are points around cluster centres; seeds are fixed. */
 #include "test_util.h"
 
 #include <math.h>
@@ -131,7 +131,8 @@ check(const anx_index *index)
 
 /* Share of answers no farther than the exact k-th: counts ties as right. */
 static double
-recall(const anx_index *index, const anx_index *exact, const struct data *d, size_t ef, const anx_filter *filter)
+recall(const anx_index *index, const anx_index *exact, const struct data *d, size_t ef,
+       const anx_filter *filter)
 {
     anx_search_params params = ANX_SEARCH_PARAMS_INIT;
     size_t good = 0, all = 0;
@@ -478,7 +479,8 @@ filters_stay_full_at_every_selectivity(void **state)
             if (anx_rng_below(&rng, shares[s]) == 0)
                 bitmap[i / 64] |= (uint64_t) 1 << (i % 64);
         if (recall(index, exact, &d, 64, &filter) < 0.97)
-            fail_msg("recall with 1 of %u rows passing is %.4f", shares[s], recall(index, exact, &d, 64, &filter));
+            fail_msg("recall with 1 of %u rows passing is %.4f", shares[s],
+                     recall(index, exact, &d, 64, &filter));
     }
     assert_true(recall(index, exact, &d, 64, &callback) >= 0.97);
     anx_index_destroy(index);
@@ -543,7 +545,8 @@ range_search_finds_all_within(void **state)
         found += list.n;
         wanted += want.n;
         for (size_t i = 0; i < list.n; i++)
-            assert_true(list.distances[i] < params.radius && (i == 0 || list.distances[i - 1] <= list.distances[i]));
+            assert_true(list.distances[i] < params.radius &&
+                        (i == 0 || list.distances[i - 1] <= list.distances[i]));
         anx_hit_list_free(&list);
         anx_hit_list_free(&want);
     }
@@ -612,7 +615,8 @@ sq8_keeps_codes_only_and_reranks_on_fetched_rows(void **state)
     check(index);
     anx_index_get_stats(index, &stats);
     assert_int_equal(stats.row_bytes, 0);
-    assert_true((double) stats.memory_bytes <= 0.40 * N * 384 * 4); /* 4,000 rows carry fixed costs; 0.35 at 60,000 */
+    /* 4,000 rows carry fixed costs; 0.35 at 60,000 */
+    assert_true((double) stats.memory_bytes <= 0.40 * N * 384 * 4);
     assert_true(recall(index, exact, &d, 64, NULL) >= 0.97);
     anx_index_destroy(index);
     anx_index_destroy(exact);
@@ -650,7 +654,8 @@ same_seed_same_graph(void **state)
     uint64_t hash[3];
 
     (void) state;
-    for (size_t run = 0; run < 3; run++) { /* the bulk build does not depend on threads; single inserts come from one */
+    /* The bulk build does not depend on threads; single inserts come from one. */
+    for (size_t run = 0; run < 3; run++) {
         struct data d;
         anx_index *index;
 
@@ -799,7 +804,8 @@ search_thread(void *context)
 
         params.ef = 32;
         params.filter = q % 5 == 0 ? &filter : NULL;
-        p->status = anx_index_search(p->index, &params, 1, p->d->queries + q * p->d->row_size, K, &hits, &p->err);
+        p->status =
+            anx_index_search(p->index, &params, 1, p->d->queries + q * p->d->row_size, K, &hits, &p->err);
         for (size_t i = 1; i < K && p->status == ANX_OK; i++)
             if (label[i] != ANX_LABEL_NONE && !(dist[i - 1] <= dist[i]))
                 p->status = ANX_E_INTERNAL;
@@ -822,9 +828,10 @@ writers_and_readers_run_at_once(void **state)
     data_init(&d, ANX_METRIC_L2, ANX_SCALAR_F32, DIM);
     index = build(&d, N, ANX_INDEX_HNSW);
     for (size_t i = 0; i < 4; i++) {
-        party[i] = (struct party) { .index = index, .d = &d, .from = i * 800, .to = (i + 1) * 800, .stop = &stop,
-                                    .searches = &searches };
-        assert_int_equal(pthread_create(&thread[i], NULL, i < 2 ? churn_thread : search_thread, &party[i]), 0);
+        party[i] = (struct party) { .index = index, .d = &d, .from = i * 800, .to = (i + 1) * 800,
+                                    .stop = &stop, .searches = &searches };
+        assert_int_equal(pthread_create(&thread[i], NULL, i < 2 ? churn_thread : search_thread, &party[i]),
+                         0);
     }
     for (size_t i = 0; i < 4; i++) {
         if (i == 2)

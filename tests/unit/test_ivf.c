@@ -306,6 +306,31 @@ one_query_may_run_on_several_threads(void **state)
     anx_index_destroy(many);
 }
 
+/* How many of the first n rows are assigned to their nearest centroid, ties aside. */
+static size_t
+count_nearest(size_t n, const float *centroids, size_t n_centroid, bool is_l2, const uint32_t *assigned)
+{
+    size_t right = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        double best = INFINITY, got = INFINITY;
+
+        for (size_t c = 0; c < n_centroid; c++) {
+            double key = 0;
+
+            for (size_t t = 0; t < DIM; t++) {
+                double x = (double) rows[i * DIM + t], y = (double) centroids[c * DIM + t];
+
+                key += is_l2 ? (x - y) * (x - y) : -x * y;
+            }
+            best = key < best ? key : best;
+            got = c == assigned[i] ? key : got;
+        }
+        right += got <= best + 1e-4;
+    }
+    return right;
+}
+
 /* Both engines of assignment against the plain definition. */
 static void
 assignment_finds_the_nearest_centroid(void **state)
@@ -324,7 +349,7 @@ assignment_finds_the_nearest_centroid(void **state)
             struct assigner assigner;
             struct coder coder;
             anx_pool *pool = anx_pool_create(2);
-            size_t right = 0;
+            size_t right;
 
             assert_int_equal(coder_fit(&coder, &points, NULL, NULL), ANX_OK);
             if (engine == 0 && !assigner_prefers_codes(&coder)) {
@@ -341,22 +366,7 @@ assignment_finds_the_nearest_centroid(void **state)
             assert_int_equal(assigner.uses_codes, engine == 0);
             assert_int_equal(
                 assigner_run(&assigner, &points, NULL, engine == 1 ? NULL : pool, true, out, NULL), ANX_OK);
-            for (size_t i = 0; i < N_POINT; i++) {
-                double best = INFINITY, got = 0;
-
-                for (size_t c = 0; c < N_CENTROID; c++) {
-                    double key = 0;
-
-                    for (size_t t = 0; t < DIM; t++) {
-                        double x = (double) rows[i * DIM + t], y = (double) centroids[c * DIM + t];
-
-                        key += is_l2 ? (x - y) * (x - y) : -x * y;
-                    }
-                    best = key < best ? key : best;
-                    got = c == out[i] ? key : got;
-                }
-                right += got <= best + 1e-4;
-            }
+            right = count_nearest(N_POINT, centroids, N_CENTROID, is_l2, out);
             if (engine == 0) /* codes may err where many centroids are about equally near */
                 assert_true(right >= N_POINT * 98 / 100);
             else

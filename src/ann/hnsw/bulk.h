@@ -1,9 +1,10 @@
-/* Bulk build: makes the links of a graph whose codes are all there. No searches: rows are partitioned around random leaders
- * into overlapping leaves, all pairs of a leaf are compared by a blocked int8 product, and the near ones of each row become
- * its pool of candidates, which is pruned (arXiv 2602.21247 has the idea; README.md has our departures and figures).
+/* Bulk build: makes the links of a graph whose codes are all there. No searches: rows are partitioned around
+ * random leaders into overlapping leaves, all pairs of a leaf are compared by a blocked int8 product, and the
+ * near ones of each row become its pool of candidates, which is pruned (arXiv 2602.21247 has the idea;
+ * README.md has our departures and figures).
  *
- * The graph is private to the caller while it is built. Uses all threads of the pool; the result does not depend on how
- * many there are. */
+ * The graph is private to the caller while it is built. Uses all threads of the pool; the result does not
+ * depend on how many there are. */
 #ifndef ANX_ANN_HNSW_BULK_H
 #define ANX_ANN_HNSW_BULK_H
 
@@ -15,9 +16,10 @@ struct bulk_progress {
     atomic_bool cancelled;
 };
 
-/* Links slots 0..n_slot-1 (unique rows, codes written, none linked yet): layers, level 0, reachability. Sets FLAG_LINKED |
- * FLAG_LIVE on all. Errors: ANX_E_NOMEM, ANX_E_CANCELLED; the graph must then be destroyed. */
-anx_status bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *progress, anx_error *err);
+/* Links slots 0..n_slot-1 (unique rows, codes written, none linked yet): layers, level 0, reachability. Sets
+ * FLAG_LINKED | FLAG_LIVE on all. Errors: ANX_E_NOMEM, ANX_E_CANCELLED; the graph must then be destroyed. */
+anx_status
+bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *progress, anx_error *err);
 
 /* --- parts, each in its file --- */
 
@@ -33,7 +35,8 @@ struct pools {
 anx_status pools_init(struct pools *c, const struct graph *g, size_t n, size_t width, anx_error *err);
 void pools_fini(struct pools *c, const struct graph *g);
 
-/* bulk_partition.c: one partition of all rows with `fan_out` leaves per row; adds `keep` candidates per row and leaf. */
+/* bulk_partition.c: one partition of all rows with `fan_out` leaves per row; adds `keep` candidates per row
+ * and leaf. */
 anx_status bulk_partition(struct graph *g, anx_pool *pool, struct pools *c, uint64_t seed, size_t fan_out,
                           size_t keep, struct bulk_progress *progress, anx_error *err);
 

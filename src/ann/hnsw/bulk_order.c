@@ -1,5 +1,5 @@
-/* Depth-first order: see bulk.h. Rows are moved in place along the cycles of the permutation, so that no second copy of the
- * rows is ever held. */
+/* Depth-first order: see bulk.h. Rows are moved in place along the cycles of the permutation, so that no
+ * second copy of the rows is ever held. */
 #include <string.h>
 
 #include "ann/hnsw/bulk.h"

@@ -1,5 +1,5 @@
-/* Partition and leaves: see bulk.h. Each row goes to the leaves of its fan_out nearest leaders; a leaf is compared with
- * itself, all pairs. The same pair may be found in several leaves; pruning drops repeats. */
+/* Partition and leaves: see bulk.h. Each row goes to the leaves of its fan_out nearest leaders; a leaf is
+ * compared with itself, all pairs. The same pair may be found in several leaves; pruning drops repeats. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -129,8 +129,8 @@ measure_rows(void *context, size_t begin, size_t end, size_t worker)
 /* Distances of rows a (norms and sums given) to all of b, into out[na][out_stride]. */
 static void
 distances_block(const struct graph *g, const uint8_t *a, const int8_t *a_signed, const int32_t *a_norm,
-                const int32_t *a_sum, size_t na, const uint8_t *b, const int32_t *b_norm, size_t nb, int32_t *out,
-                size_t out_stride)
+                const int32_t *a_sum, size_t na, const uint8_t *b, const int32_t *b_norm, size_t nb,
+                int32_t *out, size_t out_stride)
 {
     const anx_kernels *k = g->space.kernels;
 
@@ -209,7 +209,8 @@ norms_of(const struct graph *g, const uint8_t *codes, size_t n, int32_t *norm)
     }
 }
 
-/* Distinct random slots, ascending (Floyd's method would need a set; a stride with jitter is as good here). */
+/* Distinct random slots, ascending (Floyd's method would need a set; a stride with jitter is as good here).
+ */
 static void
 sample_slots(size_t n, size_t want, anx_rng *rng, uint32_t *out)
 {
@@ -261,8 +262,8 @@ group_leaders(struct partition *p, anx_rng *rng, anx_error *err)
 
         sign_code(code, stride, w->signed_codes);
         measure_code(code, stride, w->norm, w->sum);
-        distances_block(p->g, code, w->signed_codes, w->norm, w->sum, 1, p->group_codes, p->group_norm, n_group, w->tile,
-                        w->tile_width);
+        distances_block(p->g, code, w->signed_codes, w->norm, w->sum, 1, p->group_codes, p->group_norm,
+                        n_group, w->tile, w->tile_width);
         (void) smallest(p->g->space.kernels, w->tile, n_group, 1, w->pick, &best, &dist);
         order[i] = (uint64_t) best << 32 | p->leader_id[i];
         p->group_start[best + 1]++;
@@ -303,8 +304,8 @@ choose_leaders(struct partition *p, anx_error *err)
 
 /* Merges two ascending lists' worth of candidates into one of at most `keep`. */
 static size_t
-merge_smallest(uint32_t *index, int32_t *dist, size_t have, size_t keep, const uint32_t *more, const int32_t *more_dist,
-               size_t n_more, uint32_t shift)
+merge_smallest(uint32_t *index, int32_t *dist, size_t have, size_t keep, const uint32_t *more,
+               const int32_t *more_dist, size_t n_more, uint32_t shift)
 {
     for (size_t i = 0; i < n_more; i++) {
         size_t j;
@@ -333,8 +334,8 @@ nearest_grouped(const struct partition *p, struct worker *w, size_t i, uint32_t 
     uint32_t group[GROUPS_PROBED], part[FAN_OUT_MAX];
     int32_t group_dist[GROUPS_PROBED], part_dist[FAN_OUT_MAX];
 
-    distances_block(p->g, code, code_signed, w->norm + i, w->sum + i, 1, p->group_codes, p->group_norm, p->n_group,
-                    w->tile, w->tile_width);
+    distances_block(p->g, code, code_signed, w->norm + i, w->sum + i, 1, p->group_codes, p->group_norm,
+                    p->n_group, w->tile, w->tile_width);
     n_group = smallest(k, w->tile, p->n_group, GROUPS_PROBED, w->pick, group, group_dist);
     for (size_t j = 0; j < n_group; j++) {
         size_t from = p->group_start[group[j]], n = p->group_start[group[j] + 1] - from, n_part;
@@ -368,8 +369,8 @@ assign_rows(void *context, size_t begin, size_t end, size_t worker)
             w->sum[i] = p->row_sum[at + i];
         }
         if (!p->n_group)
-            distances_block(p->g, w->codes, w->signed_codes, w->norm, w->sum, n, p->leader_codes, p->leader_norm,
-                            p->n_leader, w->tile, w->tile_width);
+            distances_block(p->g, w->codes, w->signed_codes, w->norm, w->sum, n, p->leader_codes,
+                            p->leader_norm, p->n_leader, w->tile, w->tile_width);
         for (size_t i = 0; i < n; i++) {
             size_t have = p->n_group ? nearest_grouped(p, w, i, index, dist)
                                      : smallest(p->g->space.kernels, w->tile + i * w->tile_width, p->n_leader,
@@ -424,12 +425,13 @@ leaf_compare(struct partition *p, struct worker *w, const uint32_t *ids, size_t 
     for (size_t at = 0; at < n; at += ROW_BLOCK) {
         size_t rows = n - at < ROW_BLOCK ? n - at : ROW_BLOCK;
 
-        for (size_t i = 0; i < rows; i++) { /* where candidates will be written: far apart for rows of a leaf */
+        for (size_t i = 0; i < rows;
+             i++) { /* where candidates will be written: far apart for rows of a leaf */
             __builtin_prefetch(&p->c->count[ids[at + i]], 1);
             __builtin_prefetch(p->c->list + ids[at + i] * p->c->width, 1);
         }
-        distances_block(g, w->codes + at * stride, w->signed_codes + at * stride, w->norm + at, w->sum + at, rows,
-                        w->codes, w->norm, n, w->tile, w->tile_width);
+        distances_block(g, w->codes + at * stride, w->signed_codes + at * stride, w->norm + at, w->sum + at,
+                        rows, w->codes, w->norm, n, w->tile, w->tile_width);
         for (size_t i = 0; i < rows; i++) {
             int32_t *row = w->tile + i * w->tile_width;
             size_t have;
@@ -441,7 +443,8 @@ leaf_compare(struct partition *p, struct worker *w, const uint32_t *ids, size_t 
     }
 }
 
-/* Splits a crowded leaf around random members, each row to its nearest one; then compares. ids is reordered. */
+/* Splits a crowded leaf around random members, each row to its nearest one; then compares. ids is reordered.
+ */
 static void
 leaf_process(struct partition *p, struct worker *w, uint32_t *ids, size_t n, anx_rng *rng, unsigned depth)
 {
@@ -476,7 +479,8 @@ leaf_process(struct partition *p, struct worker *w, uint32_t *ids, size_t n, anx
         for (uint32_t j = 1; j < n_pivot; j++)
             if (dist[j] < dist[best])
                 best = j;
-        bucket[i] = depth < 6 ? best : (uint32_t) (i * n_pivot / n); /* rows that no pivot separates: cut by number */
+        bucket[i] =
+            depth < 6 ? best : (uint32_t) (i * n_pivot / n); /* rows that no pivot separates: cut by number */
     }
     for (uint32_t j = 0; j < n_pivot; j++) {
         size_t from = filled;

@@ -21,7 +21,8 @@ check_links(const struct graph *g, uint32_t slot, size_t n_slot, anx_error *err)
         if (ids[i] == slot)
             return anx_fail(err, ANX_E_CORRUPT, "slot %u links to itself", slot);
         if (!(graph_flags(g, ids[i]) & FLAG_LINKED))
-            return anx_fail(err, ANX_E_CORRUPT, "slot %u links to slot %u, which is not in the graph", slot, ids[i]);
+            return anx_fail(err, ANX_E_CORRUPT, "slot %u links to slot %u, which is not in the graph", slot,
+                            ids[i]);
         for (size_t j = 0; j < i; j++)
             if (ids[j] == ids[i])
                 return anx_fail(err, ANX_E_CORRUPT, "slot %u links to slot %u twice", slot, ids[i]);
@@ -84,27 +85,30 @@ check_layer(const struct graph *g, size_t level, size_t n_slot, anx_error *err)
         size_t n_id = links_read(layer->links + (size_t) i * g->index->m, g->index->m, ids);
 
         if (layer->slot[i] >= n_slot || !(graph_flags(g, layer->slot[i]) & FLAG_UPPER))
-            return anx_fail(err, ANX_E_CORRUPT, "node %u of layer %zu is slot %u, which is not in upper layers", i, level,
+            return anx_fail(err, ANX_E_CORRUPT,
+                            "node %u of layer %zu is slot %u, which is not in upper layers", i, level,
                             layer->slot[i]);
         if (level > 1 && (layer->down[i] >= atomic_load(&upper_layer(u, level - 1)->n) ||
                           upper_layer(u, level - 1)->slot[layer->down[i]] != layer->slot[i]))
             return anx_fail(err, ANX_E_CORRUPT, "node %u of layer %zu is not the same row below", i, level);
         for (size_t j = 0; j < n_id; j++)
             if (ids[j] >= n || ids[j] == i)
-                return anx_fail(err, ANX_E_CORRUPT, "node %u of layer %zu links to node %u of %u", i, level, ids[j], n);
+                return anx_fail(err, ANX_E_CORRUPT, "node %u of layer %zu links to node %u of %u", i, level,
+                                ids[j], n);
     }
     return ANX_OK;
 }
 
-/* The tree of parents: a parent links to its child, and all paths end at the root. Depth is bounded by a counter, so that a
- * cycle ends too. */
+/* The tree of parents: a parent links to its child, and all paths end at the root. Depth is bounded by a
+ * counter, so that a cycle ends too. */
 static anx_status
 check_parents(const struct graph *g, size_t n_slot, anx_error *err)
 {
     const anx_alloc *alloc = g->index->base.params.alloc;
     uint8_t *is_rooted = anx_alloc_zeroed(alloc, n_slot + 1, 1);
     uint32_t root = g->root;
-    anx_status st = is_rooted ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a check of %zu rows", n_slot);
+    anx_status st =
+        is_rooted ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a check of %zu rows", n_slot);
 
     for (uint32_t slot = 0; slot < n_slot && st == ANX_OK; slot++) {
         uint32_t at = slot, ids[ANX_HNSW_M_MAX * 4];
@@ -117,13 +121,15 @@ check_parents(const struct graph *g, size_t n_slot, anx_error *err)
             bool is_linked = false;
 
             if (parent >= n_slot || ++depth > n_slot) {
-                st = anx_fail(err, ANX_E_CORRUPT, "slot %u cannot be reached from the root, slot %u", slot, root);
+                st = anx_fail(err, ANX_E_CORRUPT, "slot %u cannot be reached from the root, slot %u", slot,
+                              root);
                 break;
             }
             for (size_t i = 0, n = links_read(graph_links(g, parent), g->degree, ids); i < n; i++)
                 is_linked |= ids[i] == at;
             if (!is_linked)
-                st = anx_fail(err, ANX_E_CORRUPT, "slot %u has parent %u, which does not link to it", at, parent);
+                st = anx_fail(err, ANX_E_CORRUPT, "slot %u has parent %u, which does not link to it", at,
+                              parent);
         }
         for (at = slot; at != root && !is_rooted[at] && st == ANX_OK; at = graph_parent(g, at))
             is_rooted[at] = 1;
@@ -159,7 +165,8 @@ check_graph(const struct graph *g, anx_error *err)
     if (!g->has_links)
         return ANX_OK;
     if (dead != atomic_load(&g->n_dead))
-        return anx_fail(err, ANX_E_CORRUPT, "%zu deleted nodes are counted, %zu exist", atomic_load(&g->n_dead), dead);
+        return anx_fail(err, ANX_E_CORRUPT, "%zu deleted nodes are counted, %zu exist",
+                        atomic_load(&g->n_dead), dead);
     if (upper_levels(upper_of(g)) > 0 && atomic_load(&upper_layer(upper_of(g), 1)->n) != upper)
         return anx_fail(err, ANX_E_CORRUPT, "layer 1 has %u nodes, %zu rows are marked",
                         atomic_load(&upper_layer(upper_of(g), 1)->n), upper);

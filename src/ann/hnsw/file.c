@@ -1,19 +1,15 @@
-/* The hnsw kind in files: its own sections, and what is shared with view.c. Layout (little-endian; arrays are the ones of
- * struct chunk, without gaps):
+/* The hnsw kind in files: its own sections, and what is shared with view.c. Layout (little-endian; arrays are
+ * the ones of struct chunk, without gaps):
  *
- *     hnsw      u32 version = 1, u32 has_links, u32 space kind, u32 keeps_rows, u32 degree, u32 stride, u32 n_layer, u32 0,
- *               u64 n_slot, u64 n_copy, f32 offset, f32 step, f32 max_norm2, f32 0
- *     mean      f32 [turned_dim]        ROTATED only
- *     labels    u64 [n_slot]
- *     flags     u8  [n_slot]
- *     codes     u8  [n_slot][stride]    with links
- *     links     u32 [n_slot][degree]    with links
- *     rows      [n_slot][row_size]      when rows are kept
- *     layers    per layer above 0: u32 n, then u32 slot [n], u32 down [n], u32 links [n][m]
+ *     hnsw      u32 version = 1, u32 has_links, u32 space kind, u32 keeps_rows, u32 degree, u32 stride, u32
+ * n_layer, u32 0, u64 n_slot, u64 n_copy, f32 offset, f32 step, f32 max_norm2, f32 0 mean      f32
+ * [turned_dim]        ROTATED only labels    u64 [n_slot] flags     u8  [n_slot] codes     u8
+ * [n_slot][stride]    with links links     u32 [n_slot][degree]    with links rows      [n_slot][row_size]
+ * when rows are kept layers    per layer above 0: u32 n, then u32 slot [n], u32 down [n], u32 links [n][m]
  *     copies    per copy: u64 label, u32 owner slot, u32 0
  *
- * Deleted rows are unlinked before a save. In a mapping, chunks point into the file; ids of links are then compared with
- * n_slot where they are used (level0.h), not here. */
+ * Deleted rows are unlinked before a save. In a mapping, chunks point into the file; ids of links are then
+ * compared with n_slot where they are used (level0.h), not here. */
 #include "ann/file_int.h"
 
 #include <string.h>
@@ -64,8 +60,14 @@ emit_head(const void *context, const anx_sink *sink, anx_error *err)
 {
     const struct graph *g = graph_of(context);
     uint8_t head[HEAD_SIZE] = { 0 };
-    uint32_t words[] = { FORMAT_VERSION, g->has_links, (uint32_t) g->space.kind, g->keeps_rows, (uint32_t) g->degree,
-                         (uint32_t) g->stride, (uint32_t) upper_levels(upper_of(g)), 0 };
+    uint32_t words[] = { FORMAT_VERSION,
+                         g->has_links,
+                         (uint32_t) g->space.kind,
+                         g->keeps_rows,
+                         (uint32_t) g->degree,
+                         (uint32_t) g->stride,
+                         (uint32_t) upper_levels(upper_of(g)),
+                         atomic_load(&g->entry_max) };
     float reals[] = { g->space.offset, g->space.step, g->space.max_norm2 };
 
     for (size_t i = 0; i < ANX_COUNT_OF(words); i++)
@@ -86,8 +88,8 @@ emit_mean(const void *context, const anx_sink *sink, anx_error *err)
 
 /* One array of all chunks; `base` finds it in a chunk. */
 static anx_status
-emit_array(const struct graph *g, const void *(*base)(const struct chunk *), size_t each, const anx_sink *sink,
-           anx_error *err)
+emit_array(const struct graph *g, const void *(*base)(const struct chunk *), size_t each,
+           const anx_sink *sink, anx_error *err)
 {
     size_t rows = (size_t) 1 << g->chunk_bits, n = n_slots(g);
     anx_status st = ANX_OK;
@@ -158,7 +160,8 @@ emit_layers(const void *context, const anx_sink *sink, anx_error *err)
         if (st == ANX_OK)
             st = sink->write(sink->context, layer->down, n * sizeof(uint32_t), err);
         if (st == ANX_OK)
-            st = sink->write(sink->context, (const void *) layer->links, n * g->index->m * sizeof(uint32_t), err);
+            st = sink->write(sink->context, (const void *) layer->links, n * g->index->m * sizeof(uint32_t),
+                             err);
     }
     return st;
 }
@@ -226,7 +229,7 @@ struct restore {
     const struct section_set *set;
     struct hnsw *h;
     struct graph *g;
-    uint32_t space_kind, degree, stride, n_layer;
+    uint32_t space_kind, degree, stride, n_layer, entry_max;
     bool has_links, keeps_rows;
     uint64_t n_slot, n_copy;
     float offset, step, max_norm2;
@@ -262,14 +265,15 @@ restore_head(struct restore *r, anx_error *err)
     in = anx_reader_init(data, HEAD_SIZE);
     version = anx_read_u32(&in);
     if (version != FORMAT_VERSION)
-        return anx_fail(err, ANX_E_VERSION, "hnsw sections have version %u, known is %u", version, FORMAT_VERSION);
+        return anx_fail(err, ANX_E_VERSION, "hnsw sections have version %u, known is %u", version,
+                        FORMAT_VERSION);
     r->has_links = anx_read_u32(&in) != 0;
     r->space_kind = anx_read_u32(&in);
     r->keeps_rows = anx_read_u32(&in) != 0;
     r->degree = anx_read_u32(&in);
     r->stride = anx_read_u32(&in);
     r->n_layer = anx_read_u32(&in);
-    (void) anx_read_u32(&in);
+    r->entry_max = anx_read_u32(&in);
     r->n_slot = anx_read_u64(&in);
     r->n_copy = anx_read_u64(&in);
     r->offset = anx_read_f32(&in);
@@ -280,7 +284,10 @@ restore_head(struct restore *r, anx_error *err)
     if (r->n_slot > SLOT_MAX || r->n_copy > SLOT_MAX || r->n_layer > LEVEL_MAX)
         return anx_fail(err, ANX_E_CORRUPT, "%llu rows, %llu copies or %u layers are beyond the limits",
                         (unsigned long long) r->n_slot, (unsigned long long) r->n_copy, r->n_layer);
-    if (!(r->step > 0) || r->step > 3e38f || !(r->offset > -3e38f && r->offset < 3e38f) || !(r->max_norm2 >= 0))
+    if (r->entry_max > ENTRY_LARGEST)
+        return anx_fail(err, ANX_E_CORRUPT, "entry scan is %u nodes, at most %u", r->entry_max, ENTRY_LARGEST);
+    if (!(r->step > 0) || r->step > 3e38f || !(r->offset > -3e38f && r->offset < 3e38f) ||
+        !(r->max_norm2 >= 0))
         return anx_fail(err, ANX_E_CORRUPT, "code range is not a range");
     return ANX_OK;
 }
@@ -293,7 +300,8 @@ restore_space(struct restore *r, anx_error *err)
     anx_status st;
 
     if (r->space_kind != (uint32_t) space->kind || r->stride != space->stride)
-        return anx_fail(err, ANX_E_CORRUPT, "codes of kind %u and %u bytes do not fit the index", r->space_kind, r->stride);
+        return anx_fail(err, ANX_E_CORRUPT, "codes of kind %u and %u bytes do not fit the index",
+                        r->space_kind, r->stride);
     space->offset = r->offset;
     space->step = r->step;
     space->max_norm2 = r->max_norm2;
@@ -318,7 +326,9 @@ restore_array(struct restore *r, const uint8_t *data, size_t each, size_t offset
         void **field = (void **) (void *) ((uint8_t *) &g->chunk[at >> g->chunk_bits] + offset);
 
         if (r->set->is_mapped)
-            *field = (void *) (uintptr_t) (data + at * each); /* const is kept by is_mapped: no writer gets this far */
+            *field =
+                (void *) (uintptr_t) (data +
+                                      at * each); /* const is kept by is_mapped: no writer gets this far */
         else
             memcpy(*field, data + at * each, part * each);
     }
@@ -343,7 +353,8 @@ restore_slots(struct restore *r, anx_error *err)
     if (st == ANX_OK && !r->set->is_mapped)
         st = graph_reserve(g, r->n_slot, err);
     if (st == ANX_OK && (r->n_slot + chunk_rows - 1) / chunk_rows > g->chunk_limit)
-        st = anx_fail(err, ANX_E_CORRUPT, "%llu rows are too many for a small index", (unsigned long long) r->n_slot);
+        st = anx_fail(err, ANX_E_CORRUPT, "%llu rows are too many for a small index",
+                      (unsigned long long) r->n_slot);
     if (st != ANX_OK)
         return st;
     if (r->set->is_mapped)
@@ -361,11 +372,12 @@ restore_slots(struct restore *r, anx_error *err)
 }
 
 static anx_status
-check_layer_ids(const struct restore *r, const struct layer *layer, const struct layer *below, uint32_t n, unsigned level,
-                anx_error *err)
+check_layer_ids(const struct restore *r, const struct layer *layer, const struct layer *below, uint32_t n,
+                unsigned level, anx_error *err)
 {
     for (uint32_t i = 0; i < n; i++) {
-        bool has_below = !below || (layer->down[i] < atomic_load(&below->n) && below->slot[layer->down[i]] == layer->slot[i]);
+        bool has_below = !below || (layer->down[i] < atomic_load(&below->n) &&
+                                    below->slot[layer->down[i]] == layer->slot[i]);
 
         if (layer->slot[i] >= r->n_slot || !(graph_flags(r->g, layer->slot[i]) & FLAG_LINKED) || !has_below)
             return anx_fail(err, ANX_E_CORRUPT, "node %u of layer %u is not a row of the graph", i, level);
@@ -405,7 +417,8 @@ restore_layers(struct restore *r, anx_error *err)
         memcpy(layer->down, down, (size_t) n * 4);
         memcpy((void *) layer->links, links, (size_t) n * m * 4);
         atomic_store(&layer->n, n);
-        st = check_layer_ids(r, layer, level > 1 ? upper_layer(upper_of(r->g), level - 1) : NULL, n, level, err);
+        st = check_layer_ids(r, layer, level > 1 ? upper_layer(upper_of(r->g), level - 1) : NULL, n, level,
+                             err);
     }
     if (st == ANX_OK && in.at != in.size)
         st = anx_fail(err, ANX_E_CORRUPT, "section \"layers\" has %zu bytes too many", in.size - in.at);
@@ -421,7 +434,8 @@ check_links(const struct restore *r, anx_error *err)
 
         for (size_t i = 0; i < n; i++)
             if (ids[i] >= r->n_slot || ids[i] == slot || !(graph_flags(r->g, ids[i]) & FLAG_LINKED))
-                return anx_fail(err, ANX_E_CORRUPT, "row %u links to row %u, which is not in the graph", slot, ids[i]);
+                return anx_fail(err, ANX_E_CORRUPT, "row %u links to row %u, which is not in the graph", slot,
+                                ids[i]);
     }
     return ANX_OK;
 }
@@ -462,9 +476,11 @@ restore_copies(struct restore *r, anx_error *err)
         uint64_t label = anx_read_u64(&in);
         uint32_t owner = anx_read_u32(&in), copy;
 
-        if (owner >= r->n_slot || (graph_flags(g, owner) & (FLAG_LIVE | FLAG_COPIES)) != (FLAG_LIVE | FLAG_COPIES) ||
+        if (owner >= r->n_slot ||
+            (graph_flags(g, owner) & (FLAG_LIVE | FLAG_COPIES)) != (FLAG_LIVE | FLAG_COPIES) ||
             label == ANX_LABEL_NONE)
-            return anx_fail(err, ANX_E_CORRUPT, "copy %llu belongs to row %u, which has none", (unsigned long long) i, owner);
+            return anx_fail(err, ANX_E_CORRUPT, "copy %llu belongs to row %u, which has none",
+                            (unsigned long long) i, owner);
         st = copy_restore(g, owner, label, &copy, err);
     }
     return st;
@@ -486,8 +502,12 @@ hnsw_restore(const anx_index_params *params, const struct section_set *set, anx_
     }
     if (st == ANX_OK) {
         atomic_store(&r.h->graph, r.g);
+        atomic_store(&r.g->entry_max, r.entry_max);
+        r.g->entry_n = r.n_slot;
+        r.g->entry_level = LEVEL_MAX; /* nothing measured here: the next doubling does */
         if (r.keeps_rows != r.g->keeps_rows)
-            st = anx_fail(err, ANX_E_CORRUPT, "rows are %s, which does not fit the index", r.keeps_rows ? "kept" : "not kept");
+            st = anx_fail(err, ANX_E_CORRUPT, "rows are %s, which does not fit the index",
+                          r.keeps_rows ? "kept" : "not kept");
     }
     if (st == ANX_OK)
         st = restore_space(&r, err);

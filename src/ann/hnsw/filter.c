@@ -1,23 +1,22 @@
-/* See filter.h. With a share s of the rows passing, the k nearest passing rows lie among about k / s nearest of all. Two ways
- * to find them, and the cheaper one is taken:
- *   scan   look up the passing labels one by one and compare their codes: exact but for the codes, cost ~ rows passing
- *   walk   the usual walk with a list of about k / s plus what the caller's ef adds for safety, taking only what passes;
- *          when too few did, again with a list twice as long
- * Walking only through passing nodes and their neighbors' neighbors (ACORN, arXiv 2403.04871) was considered: at 10 % it
- * looks at hundreds of labels per hop, which cost more than the distances they save. */
+/* See filter.h. With a share s of the rows passing, the k nearest passing rows lie among about k / s nearest
+ * of all. Two ways to find them, and the cheaper one is taken: scan   look up the passing labels one by one
+ * and compare their codes: exact but for the codes, cost ~ rows passing walk   the usual walk with a list of
+ * about k / s plus what the caller's ef adds for safety, taking only what passes; when too few did, again
+ * with a list twice as long Walking only through passing nodes and their neighbors' neighbors (ACORN, arXiv
+ * 2403.04871) was considered: at 10 % it looks at hundreds of labels per hop, which cost more than the
+ * distances they save. */
 #include "ann/hnsw/filter.h"
 
 #include "ann/hnsw/level0.h"
 #include "base/error.h"
 
-/* Costs relative to one distance in a walk, measured on 300,000 x 128: a row of a scan by bitmap; a label asked of a
- * callback; and how many distances a walk makes per place in its list. */
+/* Costs relative to one distance in a walk, measured on 300,000 x 128: a row of a scan by bitmap; a label
+ * asked of a callback; and how many distances a walk makes per place in its list. */
 #define SCAN_COST 0.5
 #define ASK_COST 0.4
 #define WALK_DISTANCES 9.0
 #define SAMPLE_WORDS 256
 #define SAMPLE_ROWS 128
-#define SCAN_BATCH 256 /* also ENTRY_MAX, what the scratch has room for */
 #define EF_WALK_MAX 65536
 
 static unsigned
@@ -128,8 +127,8 @@ scan_callback(struct filter_scan *fs, const anx_filter *f)
 }
 
 static anx_status
-filter_scan(const struct graph *g, struct scratch *s, const struct space_query *query, struct hit_taker *t, size_t k,
-            anx_error *err)
+filter_scan(const struct graph *g, struct scratch *s, const struct space_query *query, struct hit_taker *t,
+            size_t k, anx_error *err)
 {
     struct filter_scan fs = { .g = g, .s = s, .query = query };
     const anx_filter *f = t->params->filter;
@@ -150,7 +149,7 @@ filter_scan(const struct graph *g, struct scratch *s, const struct space_query *
     scan_flush(&fs);
     if (t->params->should_stop && t->params->should_stop(t->params->stop_context))
         return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
-    hits_take_nearest(t, &fs.w, fs.w.n);
+    hits_take_nearest(t, &fs.w, fs.w.n, SIZE_MAX);
     return ANX_OK;
 }
 
@@ -171,8 +170,8 @@ take_passing(struct hit_taker *t, const struct walk *w, size_t enough)
 }
 
 anx_status
-filter_search(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query, size_t k,
-              struct top_k *top, anx_error *err)
+filter_search(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+              size_t k, struct top_k *top, anx_error *err)
 {
     size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
     double passing = estimate_passing(g, params->filter), share = passing / (double) (n ? n : 1);

@@ -11,8 +11,9 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-/* Links per node at layer 0. The classic graph has room for 2m and fills half of it; with pruning that fills its lists, 3m
- * is where search stops getting faster (48 at m = 16). Quantized indexes trade some of that for memory. */
+/* Links per node at layer 0. The classic graph has room for 2m and fills half of it; with pruning that fills
+ * its lists, 3m is where search stops getting faster (48 at m = 16). Quantized indexes trade some of that for
+ * memory. */
 static size_t
 degree_for(const anx_index_params *params)
 {
@@ -42,7 +43,8 @@ hnsw_destroy(anx_index *index)
 }
 
 anx_status
-hnsw_create_empty(const anx_index_params *params, const anx_kernels *kernels, struct hnsw **out, anx_error *err)
+hnsw_create_empty(const anx_index_params *params, const anx_kernels *kernels, struct hnsw **out,
+                  anx_error *err)
 {
     struct hnsw *h = anx_alloc_zeroed(params->alloc, 1, sizeof(*h));
 
@@ -137,7 +139,8 @@ hnsw_get(const anx_index *index, uint64_t label, void *vector, anx_error *err)
 
         if (g->keeps_rows)
             memcpy(vector, graph_row(g, slot), g->row_size);
-        else if (space_is_exact(&g->space) || !params->fetch || !params->fetch(params->fetch_context, label, vector))
+        else if (space_is_exact(&g->space) || !params->fetch ||
+                 !params->fetch(params->fetch_context, label, vector))
             space_decode(&g->space, graph_code(g, slot), vector, buffer);
     }
     names_unlock(g);

@@ -1,5 +1,5 @@
-/* The inside of the hnsw kind. Read README.md of this folder first: it has the pictures, the lock order and the argument
- * why searches need no lock.
+/* The inside of the hnsw kind. Read README.md of this folder first: it has the pictures, the lock order and
+ * the argument why searches need no lock.
  *
  *   space.*   rows -> codes              store.*   slots, chunks, labels, copies, epochs
  *   walk.h    the one search loop        search.c  queries      iter.c  next-nearest
@@ -20,31 +20,33 @@
 #define SLOT_NONE UINT32_MAX
 #define SLOT_MAX 0x7ffffff0u /* the top bit marks expanded candidates */
 #define LEVEL_MAX 24
-/* alpha of prune_select, on squared distances: bulk lists from candidates, their merge with reverse links, single inserts. */
-#ifdef ANX_TUNE
-extern double anx_tune[16];
-extern size_t anx_dbg_dist, anx_dbg_hop;
-#endif
-#define FORWARD_ALPHA 1.2f
-#define MERGE_ALPHA 1.2f
+#define SCAN_BATCH 256 /* codes compared at a time by scans */
+/* alpha of prune_select, on squared distances: bulk lists from candidates, their merge with reverse links,
+ * single inserts. */
+#define FORWARD_ALPHA 1.4f
+#define MERGE_ALPHA 1.4f
 #define INSERT_ALPHA 1.2f
 #define NODE_LOCKS 1024
 #define SMALL_MAX 1000 /* up to here an index is scanned exactly and has no graph */
 
-/* A slot's state. Readers see a row only through links and flags, both stored with release after the row is whole. */
+/* A slot's state. Readers see a row only through links and flags, both stored with release after the row is
+ * whole. */
 #define FLAG_LIVE 1u    /* may be returned */
 #define FLAG_COPIES 2u  /* other labels share this row (graph->copies) */
-#define FLAG_LINKED 4u  /* in the graph: routes searches; stays set on a deleted node until repair unlinks it */
+#define FLAG_LINKED \
+    4u /* in the graph: routes searches; stays set on a deleted node until repair unlinks it */
 #define FLAG_UPPER 8u   /* also in layers above 0 */
 
-/* 2^chunk_bits slots. Pointers are fixed for the life of the graph, so readers need no lock while it grows. */
+/* 2^chunk_bits slots. Pointers are fixed for the life of the graph, so readers need no lock while it grows.
+ */
 struct chunk {
     uint8_t *codes;        /* [rows][stride]; NULL in a graph without links */
     atomic_uint *links;    /* [rows][degree]; SLOT_NONE ends a list */
     uint8_t *rows;         /* [rows][row_size] as given; NULL when codes are exact or rows are not kept */
     atomic_ullong *labels; /* [rows] */
     atomic_uchar *flags;   /* [rows] */
-    atomic_uint *parents;  /* [rows] a node that links here and keeps that link: see reach.h; NULL in a mapped file */
+    atomic_uint
+        *parents; /* [rows] a node that links here and keeps that link: see reach.h; NULL in a mapped file */
     void *map;             /* owned mapping behind the above, NULL when they point into a file */
     size_t map_size;
 };
@@ -57,8 +59,8 @@ struct layer {
     uint32_t *down;     /* [capacity] number in the layer below; unused in layer 1 */
     atomic_uint *links; /* [capacity][m]; SLOT_NONE ends */
 };
-/* All layers. A reader loads the pointer once and stays with what it shows: layers in it only grow. Repair, which
- * renumbers nodes, publishes a new one. */
+/* All layers. A reader loads the pointer once and stays with what it shows: layers in it only grow. Repair,
+ * which renumbers nodes, publishes a new one. */
 struct upper {
     atomic_uint n_layer;
     _Atomic(struct layer *) layer[LEVEL_MAX]; /* [0] is layer 1 */
@@ -79,6 +81,7 @@ struct graph {
     bool has_links;  /* false: small, scanned exactly */
     bool keeps_rows;
     struct space space; /* immutable once has_links; LOSSLESS may become ROTATED only by making a new graph */
+    size_t expected; /* rows hoped for; a hint */
     struct chunk *chunk; /* [chunk_limit], fixed */
     size_t chunk_limit, chunk_table_size;
     atomic_size_t n_chunk;
@@ -87,6 +90,9 @@ struct graph {
     atomic_size_t n_dead; /* deleted and still linked */
     _Atomic(struct upper *) upper; /* never NULL in a graph with links */
     pthread_mutex_t upper_lock; /* writers of upper */
+    atomic_uint entry_max; /* see upper.h */
+    size_t entry_n; /* n_slot and level scanned when that was chosen; set while there is no other writer */
+    size_t entry_level;
     uint32_t root; /* of the tree of parents (reach.h); set while there is no other writer */
 
     pthread_mutex_t names; /* everything below */
@@ -216,5 +222,6 @@ graph_set_parent(const struct graph *g, uint32_t slot, uint32_t parent)
 
 #include "ann/hnsw/store.h"
 
-anx_status hnsw_create_empty(const anx_index_params *params, const anx_kernels *kernels, struct hnsw **out, anx_error *err);
+anx_status hnsw_create_empty(const anx_index_params *params, const anx_kernels *kernels, struct hnsw **out,
+                             anx_error *err);
 #endif

@@ -10,6 +10,7 @@
 #define WALK_NAME insert_walk
 #define WALK_GRAPH struct level0
 #define WALK_EXPAND level0_expand
+#define WALK_AHEAD level0_ahead
 #include "ann/hnsw/walk_run.h"
 
 anx_status
@@ -17,12 +18,10 @@ insert_nearest(struct graph *g, struct scratch *s, uint32_t slot, size_t ef, str
 {
     struct space_query self = { .code = graph_code(g, slot) };
     struct level0 view = { g, &self, s };
-    anx_status st = level0_start(g, s, &self, ef, w, err);
+    anx_status st = level0_start(g, s, &self, ef, STARTS_INSERT, w, err);
 
     if (st != ANX_OK)
         return st;
-    w->path = s->path;
-    w->path_size = s->near_size;
     (void) insert_walk(&view, w);
     return ANX_OK;
 }
@@ -30,7 +29,8 @@ insert_nearest(struct graph *g, struct scratch *s, uint32_t slot, size_t ef, str
 static void
 set_linked(struct graph *g, uint32_t slot)
 {
-    atomic_fetch_or_explicit(&graph_chunk(g, slot)->flags[graph_at(g, slot)], FLAG_LINKED, memory_order_release);
+    atomic_fetch_or_explicit(&graph_chunk(g, slot)->flags[graph_at(g, slot)], FLAG_LINKED,
+                             memory_order_release);
 }
 
 static bool
@@ -58,9 +58,11 @@ squeeze_in(const struct graph *g, uint32_t from, uint32_t *ids, size_t *n, uint3
     return false;
 }
 
-/* Replaces the full list of a node by a choice among it and `to`; children stay. Caller holds the node's lock. */
+/* Replaces the full list of a node by a choice among it and `to`; children stay. Caller holds the node's
+ * lock. */
 static void
-choose_again(struct graph *g, struct prune *p, uint32_t from, const uint32_t *old, size_t n_old, uint32_t to, bool force)
+choose_again(struct graph *g, struct prune *p, uint32_t from, const uint32_t *old, size_t n_old, uint32_t to,
+             bool force)
 {
     uint32_t ids[ANX_HNSW_M_MAX * 4];
     size_t n;
@@ -105,7 +107,8 @@ insert_link_back(struct graph *g, struct scratch *s, uint32_t from, uint32_t to,
 }
 
 anx_status
-insert_link(struct graph *g, struct scratch *s, uint32_t slot, unsigned level, const struct walk *w, anx_error *err)
+insert_link(struct graph *g, struct scratch *s, uint32_t slot, unsigned level, const struct walk *w,
+            anx_error *err)
 {
     size_t n, forward = g->degree / 2 + g->degree / 8;
     uint32_t ids[ANX_HNSW_M_MAX * 4];

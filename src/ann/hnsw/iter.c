@@ -1,6 +1,7 @@
-/* Next-nearest without a limit: see search.h. A searches with a list of ef, hands out its hits in order, then searches again
- * with a list four times as long and skips what was handed out; past ITER_EF_MAX one exact scan gives all the rest. The
- * total work is 4/3 of the last search. Nothing of the graph is held between calls, so writers never wait for an iterator. */
+/* Next-nearest without a limit: see search.h. A searches with a list of ef, hands out its hits in order, then
+ * searches again with a list four times as long and skips what was handed out; past ITER_EF_MAX one exact
+ * scan gives all the rest. The total work is 4/3 of the last search. Nothing of the graph is held between
+ * calls, so writers never wait for an iterator. */
 #include <string.h>
 
 #include "ann/hnsw/search.h"
@@ -103,7 +104,8 @@ refill(struct hnsw_iter *it, anx_error *err)
         if (st != ANX_OK)
             return st;
     }
-    st = hnsw_search(it->head.index, &it->params, it->query, it->ef, it->batch.distances, it->batch.labels, err);
+    st = hnsw_search(it->head.index, &it->params, it->query, it->ef, it->batch.distances, it->batch.labels,
+                     err);
     while (n < it->ef && it->batch.labels[n] != ANX_LABEL_NONE)
         n++;
     it->batch.n = st == ANX_OK ? n : 0;

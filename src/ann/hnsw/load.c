@@ -1,5 +1,6 @@
-/* See load.h. Rows go straight into the slots of the new graph. As long as all of them are integers 0..255 under l2 they
- * are stored as codes only; the first other row turns the load into one that keeps rows as given. */
+/* See load.h. Rows go straight into the slots of the new graph. As long as all of them are integers 0..255
+ * under l2 they are stored as codes only; the first other row turns the load into one that keeps rows as
+ * given. */
 #include "ann/hnsw/load.h"
 
 #include <string.h>
@@ -10,10 +11,12 @@
 #include "base/error.h"
 #include "base/hash.h"
 
-/* Codes are fitted when this share of the expected rows is there, so that encoding can go on while rows arrive. */
+/* Codes are fitted when this share of the expected rows is there, so that encoding can go on while rows
+ * arrive. */
 #define FIT_SHARE 0.05
 #define FIT_MIN 20000
-/* More clipped components than this share: the rows that were sampled do not speak for the rest; fit again. */
+/* More clipped components than this share: the rows that were sampled do not speak for the rest; fit again.
+ */
 #define CLIPPED_MAX 0.01
 
 struct load {
@@ -57,6 +60,7 @@ load_begin(struct hnsw *index, size_t expected, anx_error *err)
         return NULL;
     }
     load->is_fitted = load->g->space.kind != SPACE_ROTATED;
+    load->g->expected = expected;
     return load;
 }
 
@@ -125,7 +129,8 @@ encode_range(void *context, size_t begin, size_t end, size_t worker)
     (void) worker;
     for (size_t i = begin; i < end && buffer; i++)
         clipped += space_encode(&g->space, given_row(load, i), graph_code(g, (uint32_t) i), buffer);
-    if (!buffer) /* a share nobody can overlook: finish fits and encodes again, and fails there if memory is still out */
+    if (!buffer) /* a share nobody can overlook: finish fits and encodes again, and fails there if memory is
+                    still out */
         clipped = SIZE_MAX / 4;
     atomic_fetch_add(&load->n_clipped, clipped);
     anx_free(load_alloc(load), buffer);
@@ -157,6 +162,7 @@ leave_lossless(struct load *load, anx_error *err)
         return st;
     }
     load->g = g;
+    g->expected = load->expected;
     load->is_fitted = false;
     load->n_encoded = 0;
     for (uint32_t i = 0; i < n && st == ANX_OK; i++) {
@@ -350,7 +356,8 @@ move_slot(struct graph *g, uint32_t from, uint32_t to)
     atomic_store(&graph_chunk(g, to)->labels[graph_at(g, to)], graph_label(g, from));
 }
 
-/* Rows equal byte for byte become one slot: copies would fill each other's neighbor lists and cut the graph apart. */
+/* Rows equal byte for byte become one slot: copies would fill each other's neighbor lists and cut the graph
+ * apart. */
 static anx_status
 collapse(struct load *load, anx_error *err)
 {
@@ -417,7 +424,8 @@ name_rows(struct load *load, anx_error *err)
         uint32_t copy, owner = label_find(g, load->copied[i].of);
 
         if (label_find(g, load->copied[i].label) != SLOT_NONE)
-            return anx_fail(err, ANX_E_EXISTS, "label %llu is given twice", (unsigned long long) load->copied[i].label);
+            return anx_fail(err, ANX_E_EXISTS, "label %llu is given twice",
+                            (unsigned long long) load->copied[i].label);
         st = copy_add(g, owner, load->copied[i].label, &copy, err);
         if (st == ANX_OK)
             st = label_insert(g, load->copied[i].label, copy | COPY_BIT, err);
@@ -457,7 +465,8 @@ make_small(struct load *load, anx_error *err)
 }
 
 anx_status
-load_finish(struct load *load, bool always_links, struct bulk_progress *progress, struct graph **out, anx_error *err)
+load_finish(struct load *load, bool always_links, struct bulk_progress *progress, struct graph **out,
+            anx_error *err)
 {
     anx_pool *pool = index_pool(&load->index->base);
     bool links = always_links || load_count(load) > SMALL_MAX;
@@ -503,11 +512,12 @@ load_from_graph(struct load *load, const struct graph *g, anx_error *err)
             continue;
         if (g->keeps_rows)
             memcpy(row, graph_row(g, slot), g->row_size);
-        else if (space_is_exact(&g->space) || !params->fetch || !params->fetch(params->fetch_context, label, row))
+        else if (space_is_exact(&g->space) || !params->fetch ||
+                 !params->fetch(params->fetch_context, label, row))
             space_decode(&g->space, graph_code(g, slot), row, buffer);
         st = load_rows(load, 1, &label, row, err);
-        for (uint32_t c = flags & FLAG_COPIES ? copy_first(g, slot) : SLOT_NONE; c != SLOT_NONE && st == ANX_OK;
-             c = g->copies[c].next)
+        for (uint32_t c = flags & FLAG_COPIES ? copy_first(g, slot) : SLOT_NONE;
+             c != SLOT_NONE && st == ANX_OK; c = g->copies[c].next)
             st = load_rows(load, 1, &g->copies[c].label, row, err);
     }
     anx_free(load_alloc(load), row);

@@ -70,8 +70,8 @@ prune_create(const struct graph *g, size_t capacity)
     p->is_chosen = anx_alloc_array(alloc, capacity, 1);
     p->pointers = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->pointers));
     p->distances = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->distances));
-    if (!p->dist || !p->id || !p->sorted_dist || !p->sorted_id || !p->codes || !p->signed_codes || !p->pair || !p->norm || !p->nearest || !p->is_chosen ||
-        !p->pointers || !p->distances) {
+    if (!p->dist || !p->id || !p->sorted_dist || !p->sorted_id || !p->codes || !p->signed_codes || !p->pair ||
+        !p->norm || !p->nearest || !p->is_chosen || !p->pointers || !p->distances) {
         prune_destroy(p);
         return NULL;
     }

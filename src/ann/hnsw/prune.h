@@ -4,10 +4,10 @@
  *     prune_add(p, id, distance) ...              any order; the same id twice is kept once
  *     n = prune_select(p, g, g->degree, out);     in order of choice
  *
- * Rule: a candidate is dropped when an already chosen neighbor s is nearer to it than the node is (arXiv 1603.09320,
- * algorithm 4). Places left after that are given to candidates that pass the same rule relaxed by alpha (arXiv
- * 1907.Vamana's alpha, here on squared distances). All pairwise distances come from one blocked int8 product: computing
- * them all is several times faster than computing the needed half one by one.
+ * Rule: a candidate is dropped when an already chosen neighbor s is nearer to it than the node is (arXiv
+ * 1603.09320, algorithm 4). Places left after that are given to candidates that pass the same rule relaxed by
+ * alpha (arXiv 1907.Vamana's alpha, here on squared distances). All pairwise distances come from one blocked
+ * int8 product: computing them all is several times faster than computing the needed half one by one.
  * Threads: one per object. */
 #ifndef ANX_ANN_HNSW_PRUNE_H
 #define ANX_ANN_HNSW_PRUNE_H
@@ -32,7 +32,8 @@ size_t prune_select(struct prune *p, const struct graph *g, size_t max, float al
 
 /* Distances between codes: from code to n codes. */
 static inline void
-code_distances(const struct graph *g, const uint8_t *code, const uint8_t *const *codes, size_t n, int32_t *out)
+code_distances(const struct graph *g, const uint8_t *code, const uint8_t *const *codes, size_t n,
+               int32_t *out)
 {
     if (g->space.kind == SPACE_BITS)
         g->space.kernels->code_hamming(code, codes, n, g->stride, out);

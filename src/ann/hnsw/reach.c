@@ -9,6 +9,7 @@
 #include "base/error.h"
 
 #define REACH_EF 48
+#define BRIDGES 4
 
 /* A walk in progress. A step of the stack is a node and the next of its links to look at. */
 struct reach {
@@ -81,9 +82,10 @@ walk_from(struct reach *r, uint32_t from, uint32_t parent)
     meet(r, from, parent, &n_stack);
     while (n_stack) {
         struct step *step = &r->stack[n_stack - 1];
-        uint32_t id = step->next < r->g->degree ? atomic_load_explicit(&graph_links(r->g, step->slot)[step->next],
-                                                                       memory_order_relaxed)
-                                                : SLOT_NONE;
+        uint32_t id =
+            step->next < r->g->degree
+                ? atomic_load_explicit(&graph_links(r->g, step->slot)[step->next], memory_order_relaxed)
+                : SLOT_NONE;
 
         if (id == SLOT_NONE) {
             n_stack--;
@@ -120,17 +122,32 @@ reach_walk(struct graph *g, uint32_t *order, size_t *n_lost, anx_error *err)
     return ANX_OK;
 }
 
+static bool
+link_free(struct graph *g, uint32_t from, uint32_t to)
+{
+    atomic_uint *links = graph_links(g, from);
+
+    for (size_t i = 0; i < g->degree; i++) {
+        uint32_t id = atomic_load_explicit(&links[i], memory_order_relaxed);
+
+        if (id == to)
+            return true;
+        if (id == SLOT_NONE) {
+            atomic_store_explicit(&links[i], to, memory_order_release);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Gives `from` a link to `to`: a free place, or the place of a link to a node whose parent is another. */
 static bool
 link_to(struct graph *g, uint32_t from, uint32_t to)
 {
     atomic_uint *links = graph_links(g, from);
 
-    for (size_t i = 0; i < g->degree; i++)
-        if (atomic_load_explicit(&links[i], memory_order_relaxed) == SLOT_NONE) {
-            atomic_store_explicit(&links[i], to, memory_order_release);
-            return true;
-        }
+    if (link_free(g, from, to))
+        return true;
     for (size_t i = g->degree; i-- > 0;) {
         uint32_t id = atomic_load_explicit(&links[i], memory_order_relaxed);
 
@@ -142,21 +159,30 @@ link_to(struct graph *g, uint32_t from, uint32_t to)
     return false;
 }
 
-/* Links `lost` from the nearest met node that has room, and walks on from there. */
+/* What cannot be reached is most often a whole cluster far from all others. One link makes it reachable; it is bridged both
+ * ways from several near nodes where there is room. That searches enter it is entry.h's matter. */
 static anx_status
 adopt(struct reach *r, struct scratch *s, uint32_t lost, anx_error *err)
 {
+    struct graph *g = r->g;
     struct walk w;
-    anx_status st = insert_nearest(r->g, s, lost, REACH_EF, &w, err);
+    anx_status st = insert_nearest(g, s, lost, REACH_EF, &w, err);
     uint32_t parent = SLOT_NONE;
+    size_t n_bridge = 0;
 
     if (st != ANX_OK)
         return st;
-    for (size_t i = 0; i < w.n && parent == SLOT_NONE; i++)
-        if (r->is_met[walk_id(&w, i)] && link_to(r->g, walk_id(&w, i), lost))
-            parent = walk_id(&w, i);
+    for (size_t i = 0; i < w.n && n_bridge < BRIDGES; i++) {
+        uint32_t id = walk_id(&w, i);
+
+        if (!r->is_met[id] || !(parent == SLOT_NONE ? link_to(g, id, lost) : link_free(g, id, lost)))
+            continue;
+        parent = parent == SLOT_NONE ? id : parent;
+        (void) link_free(g, lost, id);
+        n_bridge++;
+    }
     for (uint32_t slot = 0; slot < r->n_slot && parent == SLOT_NONE; slot++) /* the walk met only lost ones */
-        if (r->is_met[slot] && link_to(r->g, slot, lost))
+        if (r->is_met[slot] && link_to(g, slot, lost))
             parent = slot;
     walk_from(r, lost, parent);
     return ANX_OK;

@@ -1,6 +1,7 @@
-/* Unlinking deleted nodes (after arXiv 2105.09613, FreshDiskANN): every node with a deleted neighbor gets the neighbors of
- * that neighbor as candidates and chooses again; then nothing links to the deleted ones, and when all readers that may still
- * stand on them have left, their slots are used again. Writers wait meanwhile (gate), readers do not. */
+/* Unlinking deleted nodes (after arXiv 2105.09613, FreshDiskANN): every node with a deleted neighbor gets the
+ * neighbors of that neighbor as candidates and chooses again; then nothing links to the deleted ones, and
+ * when all readers that may still stand on them have left, their slots are used again. Writers wait meanwhile
+ * (gate), readers do not. */
 #include <string.h>
 
 #include "ann/hnsw/load.h"
@@ -51,7 +52,8 @@ repair_node(struct graph *g, struct prune *p, uint32_t slot)
     links_write(graph_links(g, slot), g->degree, ids, n);
 }
 
-/* Dead nodes keep their own links until all are repaired: those are where the others' new neighbors come from. */
+/* Dead nodes keep their own links until all are repaired: those are where the others' new neighbors come
+ * from. */
 static void
 repair_range(void *context, size_t begin, size_t end, size_t worker)
 {

@@ -1,5 +1,5 @@
-/* Per-thread working memory of searches and inserts: taken from a pool at the start of a call, given back at its end, so
- * that nothing is allocated per hop or per row once sizes have settled. */
+/* Per-thread working memory of searches and inserts: taken from a pool at the start of a call, given back at
+ * its end, so that nothing is allocated per hop or per row once sizes have settled. */
 #include <string.h>
 
 #include "ann/hnsw/hnsw_int.h"
@@ -23,7 +23,6 @@ scratch_destroy(struct scratch *s)
     anx_free(alloc, s->near_code);
     anx_free(alloc, s->near_dist);
     anx_free(alloc, s->near_pick);
-    anx_free(alloc, s->path);
     anx_free(alloc, s->hit_dist);
     anx_free(alloc, s->hit_label);
     prune_destroy(s->prune);
@@ -39,8 +38,8 @@ scratch_create(struct hnsw *index)
     if (!s)
         return NULL;
     s->alloc = params->alloc;
-    /* One hop brings at most `degree` neighbors; the entry scan brings up to ENTRY_MAX. */
-    s->near_size = index->degree > ENTRY_MAX ? index->degree : ENTRY_MAX;
+    /* One hop brings at most `degree` neighbors; scans come in batches of SCAN_BATCH. */
+    s->near_size = index->degree > SCAN_BATCH ? index->degree : SCAN_BATCH;
     s->query_code = anx_alloc_aligned(params->alloc, 1, space_stride(params));
     s->query_buffer = anx_alloc_array(params->alloc, params->dim + 1, sizeof(float));
     s->row = anx_alloc_bytes(params->alloc, index->base.row_size);
@@ -48,8 +47,8 @@ scratch_create(struct hnsw *index)
     s->near_code = anx_alloc_array(params->alloc, s->near_size, sizeof(*s->near_code));
     s->near_dist = anx_alloc_array(params->alloc, s->near_size, sizeof(*s->near_dist));
     s->near_pick = anx_alloc_array(params->alloc, s->near_size, sizeof(*s->near_pick));
-    s->path = anx_alloc_array(params->alloc, s->near_size, sizeof(*s->path));
-    if (!s->path || !s->query_code || !s->query_buffer || !s->row || !s->near || !s->near_code || !s->near_dist || !s->near_pick) {
+    if (!s->query_code || !s->query_buffer || !s->row || !s->near || !s->near_code || !s->near_dist ||
+        !s->near_pick) {
         scratch_destroy(s);
         return NULL;
     }

@@ -1,4 +1,5 @@
-/* See search.h. A search walks codes, then measures the best candidates on the rows (rerank), unless codes are exact. */
+/* See search.h. A search walks codes, then measures the best candidates on the rows (rerank), unless codes
+ * are exact. */
 #include "ann/hnsw/search.h"
 
 #include <math.h>
@@ -11,6 +12,7 @@
 #define WALK_NAME search_walk
 #define WALK_GRAPH struct level0
 #define WALK_EXPAND level0_expand
+#define WALK_AHEAD level0_ahead
 #include "ann/hnsw/walk_run.h"
 
 /* A range search that needs a longer list than this scans instead. */
@@ -130,21 +132,17 @@ search_scan(const struct graph *g, struct scratch *s, const anx_search_params *p
 /* --- walks --- */
 
 anx_status
-search_walk_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const struct space_query *query,
-           size_t ef, struct walk *w, anx_error *err)
+search_walk_graph(const struct graph *g, struct scratch *s, const anx_search_params *params,
+                  const struct space_query *query, size_t ef, struct walk *w, anx_error *err)
 {
     struct level0 view = { g, query, s };
-    anx_status st = level0_start(g, s, query, ef, w, err);
+    anx_status st = level0_start(g, s, query, ef, STARTS_SEARCH, w, err);
 
     if (st != ANX_OK)
         return st;
     w->should_stop = params->should_stop;
     w->stop_context = params->stop_context;
-#ifdef ANX_TUNE
-    bool ok = search_walk(&view, w); anx_dbg_dist += w->n_distance; anx_dbg_hop += w->n_hop; if (!ok)
-#else
     if (!search_walk(&view, w))
-#endif
 
         return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
     return ANX_OK;
@@ -155,29 +153,34 @@ prefetch_row(const struct graph *g, uint32_t slot)
 {
     const uint8_t *row = graph_row(g, slot);
 
-    for (size_t b = 0; b < g->row_size && b < 1024; b += 64)
+    for (size_t b = 0; b < g->row_size && b < 256; b += 64)
         __builtin_prefetch(row + b);
 }
 
-/* Measures candidates in order until `enough` of them were looked at. */
+/* Measures candidates in order until `enough` were looked at, or `patience` of them in a row brought nothing.
+ */
 void
-hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough)
+hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size_t patience)
 {
     bool rows = t->g->keeps_rows;
+    size_t in_vain = 0;
 
     enough = enough < w->n ? enough : w->n;
-    for (size_t i = 0; i < 4 && i < enough && rows; i++)
+    for (size_t i = 0; i < 3 && i < enough && rows; i++)
         prefetch_row(t->g, walk_id(w, i));
-    for (size_t i = 0; i < enough; i++) {
-        if (rows && i + 4 < enough)
-            prefetch_row(t->g, walk_id(w, i + 4));
+    for (size_t i = 0; i < enough && in_vain < patience; i++) {
+        float bound = t->top ? top_k_bound(t->top) : 0;
+
+        if (rows && i + 3 < enough)
+            prefetch_row(t->g, walk_id(w, i + 3));
         hits_take(t, walk_id(w, i), w->dist[i]);
+        in_vain = t->top && top_k_bound(t->top) == bound && t->top->n == t->top->k ? in_vain + 1 : 0;
     }
 }
 
 static anx_status
-search_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query, size_t k,
-             struct top_k *top, anx_error *err)
+search_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+             size_t k, struct top_k *top, anx_error *err)
 {
     size_t ef = params->ef > k ? params->ef : k, n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
     struct space_query code_query;
@@ -188,12 +191,12 @@ search_graph(const struct graph *g, struct scratch *s, const anx_search_params *
                                .is_exact = code_query.is_exact };
         struct walk w;
         anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
-        size_t enough = code_query.is_exact ? k : k + RERANK_MORE;
+        size_t enough = rerank_count(g, &code_query, k, ef);
 
         if (st != ANX_OK)
             return st;
         top->n = 0;
-        hits_take_nearest(&t, &w, enough);
+        hits_take_nearest(&t, &w, enough, rerank_patience(g, ef));
         /* Deleted rows took places: look at the rest of the list, then ask for a longer one. */
         if (t.n_taken < k && enough < w.n)
             for (size_t i = enough; i < w.n && t.n_taken < k; i++)
@@ -204,8 +207,8 @@ search_graph(const struct graph *g, struct scratch *s, const anx_search_params *
 }
 
 anx_status
-hnsw_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k, float *distances,
-            uint64_t *labels, anx_error *err)
+hnsw_search(const anx_index *index, const anx_search_params *params, const void *query, size_t k,
+            float *distances, uint64_t *labels, anx_error *err)
 {
     struct hnsw *h = (struct hnsw *) index;
     struct scratch *s = scratch_acquire(h, err);
@@ -251,13 +254,14 @@ range_graph(const struct graph *g, struct scratch *s, const anx_search_params *p
         if (st != ANX_OK)
             return st;
         list->n = 0;
-        hits_take_nearest(&t, &w, half);
+        hits_take_nearest(&t, &w, half, SIZE_MAX);
         n_last = t.n_taken;
         for (size_t i = half; i < w.n; i++)
             hits_take(&t, walk_id(&w, i), w.dist[i]);
         if (t.status != ANX_OK)
             return anx_fail(err, t.status, "could not allocate room for hits");
-        /* Nothing in the farther half: what lies beyond is farther still. A filter hides rows, so ask again then. */
+        /* Nothing in the farther half: what lies beyond is farther still. A filter hides rows, so ask again
+         * then. */
         if (t.n_taken == n_last && (!params->filter || t.n_taken * 2 < half))
             return ANX_OK;
     }
@@ -266,8 +270,8 @@ range_graph(const struct graph *g, struct scratch *s, const anx_search_params *p
 }
 
 anx_status
-hnsw_search_range(const anx_index *index, const anx_search_params *params, const void *query, anx_hit_list *list,
-                  anx_error *err)
+hnsw_search_range(const anx_index *index, const anx_search_params *params, const void *query,
+                  anx_hit_list *list, anx_error *err)
 {
     struct hnsw *h = (struct hnsw *) index;
     struct scratch *s = scratch_acquire(h, err);
@@ -278,7 +282,8 @@ hnsw_search_range(const anx_index *index, const anx_search_params *params, const
         return ANX_E_NOMEM;
     list->n = 0;
     g = reader_enter(h, s);
-    st = g->has_links ? range_graph(g, s, params, query, list, err) : search_scan(g, s, params, query, list, err);
+    st = g->has_links ? range_graph(g, s, params, query, list, err)
+                      : search_scan(g, s, params, query, list, err);
     reader_leave(s);
     scratch_release(h, s);
     if (st == ANX_OK)

@@ -9,18 +9,19 @@ anx_status hnsw_search(const anx_index *index, const anx_search_params *params, 
                        float *distances, uint64_t *labels, anx_error *err);
 anx_status hnsw_search_range(const anx_index *index, const anx_search_params *params, const void *query,
                              anx_hit_list *list, anx_error *err);
-anx_status hnsw_iter_open(const anx_index *index, const anx_search_params *params, const void *query, anx_iter **out,
-                          anx_error *err);
+anx_status hnsw_iter_open(const anx_index *index, const anx_search_params *params, const void *query,
+                          anx_iter **out, anx_error *err);
 anx_status hnsw_iter_next(anx_iter *iter, size_t n, anx_hits *hits, size_t *got, anx_error *err);
 void hnsw_iter_close(anx_iter *iter);
 
 /* --- shared by the files of the room --- */
 
 /* Exact distance of a row from a query row. */
-float search_distance(const struct graph *g, struct scratch *s, const void *query, uint32_t slot, uint64_t label);
+float
+search_distance(const struct graph *g, struct scratch *s, const void *query, uint32_t slot, uint64_t label);
 /* All rows that pass filter and radius, unsorted, appended to list. */
-anx_status search_scan(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
-                       anx_hit_list *list, anx_error *err);
+anx_status search_scan(const struct graph *g, struct scratch *s, const anx_search_params *params,
+                       const void *query, anx_hit_list *list, anx_error *err);
 
 /* Hits of one row: its label and its copies' labels, each through filter and radius. */
 struct hit_taker {
@@ -34,11 +35,27 @@ struct hit_taker {
     size_t n_taken;
     anx_status status;
 };
-/* Candidates beyond k that are measured on their rows: 8-bit codes put a true neighbor at most this far off its rank
- * (measured: 14 more at recall 0.95, 30 at 0.99). */
+/* How many candidates are measured on their rows: 8-bit codes put a true neighbor at most about this far off its rank
+ * (measured: 14 more than k at recall 0.95, 30 at 0.99). With few dimensions a code says less, and rows are as short as
+ * codes: then all are measured. */
 #define RERANK_MORE 24
-/* The first `enough` candidates of a walk. */
-void hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough);
+#define RERANK_ALL_SIZE 128 /* bytes of a row */
+static inline size_t
+rerank_count(const struct graph *g, const struct space_query *query, size_t k, size_t ef)
+{
+    if (query->is_exact)
+        return k;
+    return g->row_size <= RERANK_ALL_SIZE && ef > k + RERANK_MORE ? ef : k + RERANK_MORE;
+}
+/* Candidates in a row that may bring nothing before measuring stops. */
+static inline size_t
+rerank_patience(const struct graph *g, size_t ef)
+{
+    return g->row_size <= RERANK_ALL_SIZE ? SIZE_MAX : 4 + ef / 16;
+}
+/* Measures the candidates of a walk in order until `enough` were looked at or `patience` of them in a row brought
+ * nothing. */
+void hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size_t patience);
 void search_make_query(const struct graph *g, struct scratch *s, const void *query, struct space_query *out);
 /* One walk with a list of ef; w lives in the scratch. */
 anx_status search_walk_graph(const struct graph *g, struct scratch *s, const anx_search_params *params,

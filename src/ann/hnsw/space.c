@@ -1,7 +1,7 @@
-/* See space.h. The orthogonal map: with p the largest power of two <= dim, a round is signs, Hadamard on the first p
- * components, Hadamard on the last p, each scaled by 1/sqrt(p). Both steps are orthogonal, their overlap mixes all
- * components, and nothing is padded, so codes stay dim bytes. Two rounds were enough to make the spread of components even
- * on embeddings whose variances differ by 100x. */
+/* See space.h. The orthogonal map: with p the largest power of two <= dim, a round is signs, Hadamard on the
+ * first p components, Hadamard on the last p, each scaled by 1/sqrt(p). Both steps are orthogonal, their
+ * overlap mixes all components, and nothing is padded, so codes stay dim bytes. Two rounds were enough to
+ * make the spread of components even on embeddings whose variances differ by 100x. */
 #include "ann/hnsw/space.h"
 
 #include <math.h>
@@ -13,8 +13,9 @@
 #include "base/rng.h"
 
 #define ROTATION_SEED 0x414e4e4558u
-/* Components beyond this many standard deviations are clipped when no quantile is asked for. Rerank repairs the few
- * rows it concerns; a wider range wastes code precision on all (measured: 3.5 to 5 are equal within noise). */
+/* Components beyond this many standard deviations are clipped when no quantile is asked for. Rerank repairs
+ * the few rows it concerns; a wider range wastes code precision on all (measured: 3.5 to 5 are equal within
+ * noise). */
 #define CLIP_SIGMA 4.0f
 /* 255^2 times this is below 2^31, the range of code distances. */
 #define LOSSLESS_DIM_MAX 32768
@@ -71,7 +72,8 @@ space_init(struct space *space, const anx_index_params *params, const anx_kernel
     space->signs[1] = anx_alloc_array(params->alloc, space->turned_dim, sizeof(float));
     if (!space->mean || !space->signs[0] || !space->signs[1]) {
         space_fini(space);
-        return anx_fail(err, ANX_E_NOMEM, "could not allocate the code space of %zu components", space->turned_dim);
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate the code space of %zu components",
+                        space->turned_dim);
     }
     for (size_t i = 0; i < space->turned_dim; i++) {
         uint64_t bits = anx_rng_next(&rng);
@@ -301,21 +303,27 @@ space_query(const struct space *space, const void *query, struct space_query *ou
     float largest = 0.0f, scale;
 
     out->is_dot = false;
-    out->is_exact = space->kind == SPACE_BITS || (space->kind == SPACE_LOSSLESS && space_row_is_bytes(space, query));
+    out->is_exact =
+        space->kind == SPACE_BITS || (space->kind == SPACE_LOSSLESS && space_row_is_bytes(space, query));
     if (space->kind != SPACE_ROTATED || space->metric == ANX_METRIC_L2) {
         space_encode(space, query, out->code, out->buffer);
         return;
     }
-    /* The order by dot product needs neither the mean nor the query's length, so the weights use all of s8. */
+    /* The order by dot product needs neither the mean nor the query's length, so the weights use all of s8.
+     */
     flatten(space, query, out->buffer);
     if (space->metric == ANX_METRIC_IP)
         out->buffer[space->dim] = 0.0f;
     rotate(space, out->buffer);
-    for (size_t i = 0; i < space->turned_dim; i++)
-        largest = fmaxf(largest, fabsf(out->buffer[i]));
-    scale = largest > 0 ? 127.0f / largest : 0.0f;
-    for (size_t i = 0; i < space->turned_dim; i++)
-        ((int8_t *) out->code)[i] = (int8_t) rintf(out->buffer[i] * scale);
+    for (size_t i = 0; i < space->turned_dim; i++) { /* fmaxf would be a call per component */
+        float v = out->buffer[i] < 0 ? -out->buffer[i] : out->buffer[i];
+
+        largest = v > largest ? v : largest;
+    }
+    scale = largest > 0 ? 127.0f / largest : 1.0f;
+    space->kernels->encode_u8(out->buffer, space->turned_dim, -128.0f / scale, scale, out->code);
+    for (size_t i = 0; i < space->turned_dim; i++) /* u8 around 128 -> s8 */
+        out->code[i] ^= 0x80u;
     memset(out->code + space->turned_dim, 0, space->stride - space->turned_dim);
     out->is_dot = true;
     out->dot_scale = scale > 0 ? 1.0f / (scale * space->step) : 0.0f;
@@ -351,7 +359,8 @@ quantile_range(struct fit *fit, float quantile)
 }
 
 static void
-fit_mean(struct space *space, size_t n, const void *(*row)(const void *, size_t), const void *context, struct fit *fit)
+fit_mean(struct space *space, size_t n, const void *(*row)(const void *, size_t), const void *context,
+         struct fit *fit)
 {
     space->max_norm2 = 0.0f;
     for (size_t i = 0; i < n && space->metric == ANX_METRIC_IP; i++) {
@@ -368,8 +377,8 @@ fit_mean(struct space *space, size_t n, const void *(*row)(const void *, size_t)
 }
 
 static void
-fit_range(struct space *space, size_t n, const void *(*row)(const void *, size_t), const void *context, struct fit *fit,
-          float quantile)
+fit_range(struct space *space, size_t n, const void *(*row)(const void *, size_t), const void *context,
+          struct fit *fit, float quantile)
 {
     float range, largest = 0.0f;
 
@@ -398,8 +407,8 @@ fit_range(struct space *space, size_t n, const void *(*row)(const void *, size_t
 }
 
 anx_status
-space_fit(struct space *space, size_t n, const void *(*row)(const void *context, size_t i), const void *context,
-          float quantile, anx_error *err)
+space_fit(struct space *space, size_t n, const void *(*row)(const void *context, size_t i),
+          const void *context, float quantile, anx_error *err)
 {
     size_t capacity = quantile > 0 ? (size_t) 1 << 20 : 0;
     struct fit fit = { .value_capacity = capacity };

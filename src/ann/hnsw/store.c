@@ -11,7 +11,8 @@
 #define CHUNK_BYTES ((size_t) 32 << 20)
 #define CHUNK_BITS_MIN 8
 #define CHUNK_BITS_MAX 16
-/* Huge pages are asked for from this many expected slots on; below, whole 2 MiB pages would be mostly waste. */
+/* Huge pages are asked for from this many expected slots on; below, whole 2 MiB pages would be mostly waste.
+ */
 #define HUGE_FROM 50000
 
 static size_t
@@ -161,7 +162,8 @@ copy_take(struct graph *g, uint32_t *copy, anx_error *err)
     }
     if (g->n_copy == g->copy_capacity) {
         size_t capacity = g->copy_capacity ? g->copy_capacity * 2 : 64;
-        struct copy *bigger = anx_realloc_array(g->index->base.params.alloc, g->copies, capacity, sizeof(*bigger));
+        struct copy *bigger =
+            anx_realloc_array(g->index->base.params.alloc, g->copies, capacity, sizeof(*bigger));
 
         if (!bigger || capacity >= SLOT_MAX)
             return anx_fail(err, ANX_E_NOMEM, "could not grow the table of %zu copied rows", g->n_copy);
@@ -199,7 +201,8 @@ copy_add(struct graph *g, uint32_t owner, uint64_t label, uint32_t *copy, anx_er
     anx_status st = copy_restore(g, owner, label, copy, err);
 
     if (st == ANX_OK)
-        atomic_fetch_or_explicit(&graph_chunk(g, owner)->flags[graph_at(g, owner)], FLAG_COPIES, memory_order_release);
+        atomic_fetch_or_explicit(&graph_chunk(g, owner)->flags[graph_at(g, owner)], FLAG_COPIES,
+                                 memory_order_release);
     return st;
 }
 
@@ -214,8 +217,8 @@ copy_drop(struct graph *g, uint32_t copy)
         if (next != SLOT_NONE && !labelmap_insert(&g->copy_heads, owner, next, owner_of, g))
             ANX_ASSERT(!"label map lost room");
         if (next == SLOT_NONE)
-            atomic_fetch_and_explicit(&graph_chunk(g, owner)->flags[graph_at(g, owner)], (unsigned char) ~FLAG_COPIES,
-                                      memory_order_release);
+            atomic_fetch_and_explicit(&graph_chunk(g, owner)->flags[graph_at(g, owner)],
+                                      (unsigned char) ~FLAG_COPIES, memory_order_release);
     } else {
         uint32_t before = head;
 
@@ -261,7 +264,7 @@ anx_status
 graph_reserve(struct graph *g, size_t n, anx_error *err)
 {
     size_t rows = (size_t) 1 << g->chunk_bits, have = atomic_load(&g->n_chunk);
-    size_t expected = n > g->index->base.params.capacity ? n : g->index->base.params.capacity;
+    size_t expected = n > g->expected ? n : g->expected;
 
     if (n > SLOT_MAX || (n + rows - 1) / rows > g->chunk_limit)
         return anx_fail(err, ANX_E_LIMIT, "index cannot hold %zu rows, at most %u", n, SLOT_MAX);
@@ -326,7 +329,7 @@ slot_give_back(struct graph *g, uint32_t slot)
 /* --- graphs --- */
 
 static unsigned
-chunk_bits_for(const struct graph *g, size_t capacity)
+chunk_bits_for(const struct graph *g)
 {
     unsigned bits = CHUNK_BITS_MAX;
 
@@ -334,7 +337,6 @@ chunk_bits_for(const struct graph *g, size_t capacity)
         return 10; /* a small index never has more than one chunk of SMALL_MAX rows */
     while (bits > CHUNK_BITS_MIN && ((size_t) 1 << bits) * slot_bytes(g) > CHUNK_BYTES)
         bits--;
-    (void) capacity;
     return bits;
 }
 
@@ -352,14 +354,17 @@ graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **o
     g->has_links = has_links;
     g->row_size = index->base.row_size;
     g->degree = index->degree;
+    g->expected = params->capacity;
+    atomic_store(&g->entry_max, ENTRY_DEFAULT);
     st = space_init(&g->space, params, index->base.kernels, lossless, err);
     if (st != ANX_OK) {
         anx_free(params->alloc, g);
         return st;
     }
     g->stride = g->space.stride;
-    g->keeps_rows = !has_links || (!space_is_exact(&g->space) && params->quantization == ANX_QUANTIZATION_NONE);
-    g->chunk_bits = chunk_bits_for(g, params->capacity);
+    g->keeps_rows =
+        !has_links || (!space_is_exact(&g->space) && params->quantization == ANX_QUANTIZATION_NONE);
+    g->chunk_bits = chunk_bits_for(g);
     g->chunk_limit = has_links ? ((size_t) SLOT_MAX >> g->chunk_bits) + 1 : 64;
     g->chunk_table_size = g->chunk_limit * sizeof(*g->chunk);
     g->chunk = anx_map_pages(g->chunk_table_size, false);
@@ -371,7 +376,7 @@ graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **o
     labelmap_init(&g->copy_heads, params->alloc);
     if (!g->chunk || !upper_init(g)) {
         graph_destroy(g);
-        return anx_fail(err, ANX_E_NOMEM, "could not map a table of %zu chunks", g->chunk_limit);
+        return anx_fail(err, ANX_E_NOMEM, "could not map a table of chunks");
     }
     *out = g;
     return ANX_OK;
@@ -411,8 +416,9 @@ graph_memory(const struct graph *g, anx_index_stats *stats)
     stats->code_bytes = g->has_links ? n * g->stride : 0;
     stats->link_bytes = (g->has_links ? n * (g->degree + 1) * sizeof(uint32_t) : 0) + upper_memory(g);
     return stats->row_bytes + stats->code_bytes + stats->link_bytes + n * (sizeof(uint64_t) + 1) +
-           labelmap_memory(&g->map) + g->dense_size * sizeof(uint32_t) + labelmap_memory(&g->copy_heads) + g->free_capacity * sizeof(uint32_t) +
-           g->copy_capacity * sizeof(struct copy) + chunks * sizeof(struct chunk);
+           labelmap_memory(&g->map) + g->dense_size * sizeof(uint32_t) + labelmap_memory(&g->copy_heads) +
+           g->free_capacity * sizeof(uint32_t) + g->copy_capacity * sizeof(struct copy) +
+           chunks * sizeof(struct chunk);
 }
 
 /* --- epochs --- */
@@ -420,7 +426,8 @@ graph_memory(const struct graph *g, anx_index_stats *stats)
 struct graph *
 reader_enter(struct hnsw *index, struct scratch *scratch)
 {
-    /* seq_cst: the store must be visible before the graph is loaded; pairs with the fence in oldest_reader. */
+    /* seq_cst: the store must be visible before the graph is loaded; pairs with the fence in oldest_reader.
+     */
     atomic_store(&scratch->epoch, atomic_load(&index->epoch));
     return atomic_load(&index->graph);
 }

@@ -1,15 +1,17 @@
 /* Slots and their storage, labels, copies, and the epochs that let searches run without locks.
  *
- * Epochs: a reader enters (notes the global epoch in its scratch) before it loads the graph pointer and leaves after its
- * last access. A writer that takes something out of reach (a slot, a layer, a whole graph) stamps it with the epoch and
- * advances the epoch; it is reused or freed when every reader inside entered later. */
+ * Epochs: a reader enters (notes the global epoch in its scratch) before it loads the graph pointer and
+ * leaves after its last access. A writer that takes something out of reach (a slot, a layer, a whole graph)
+ * stamps it with the epoch and advances the epoch; it is reused or freed when every reader inside entered
+ * later. */
 #ifndef ANX_ANN_HNSW_STORE_H
 #define ANX_ANN_HNSW_STORE_H
 
 #include "ann/hnsw/hnsw_int.h"
 
 /* A graph without links or codes (small) or with both. space_from (may be NULL) is copied deeply. */
-anx_status graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **out, anx_error *err);
+anx_status
+graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **out, anx_error *err);
 void graph_destroy(struct graph *g);
 /* Storage for slots 0..n-1. Caller holds names, or is alone. */
 anx_status graph_reserve(struct graph *g, size_t n, anx_error *err);
@@ -41,7 +43,8 @@ void copy_drop(struct graph *g, uint32_t copy);
 /* Readers and writers of shared memory. */
 struct graph *reader_enter(struct hnsw *index, struct scratch *scratch);
 void reader_leave(struct scratch *scratch);
-/* Memory that may be retired: zeroed; freed at once by retirable_free, or when no reader can hold it by retire_memory. */
+/* Memory that may be retired: zeroed; freed at once by retirable_free, or when no reader can hold it by
+ * retire_memory. */
 void *retirable_create(const anx_alloc *alloc, size_t size);
 void retirable_free(const anx_alloc *alloc, void *memory);
 void retire_memory(struct hnsw *index, void *memory);
@@ -70,7 +73,6 @@ struct scratch {
     const uint8_t **near_code;
     int32_t *near_dist;
     uint32_t *near_pick;
-    uint32_t *path; /* [near_size] nodes that a walk expanded */
     size_t near_size;
     float *hit_dist; /* [hit_size] */
     uint64_t *hit_label;

@@ -42,6 +42,7 @@ layer_expand(struct layer_view *v, struct walk *w, uint32_t id)
 #define WALK_NAME layer_walk
 #define WALK_GRAPH struct layer_view
 #define WALK_EXPAND layer_expand
+#define WALK_AHEAD(v, id) ((void) (id))
 #include "ann/hnsw/walk_run.h"
 
 unsigned
@@ -127,7 +128,8 @@ layer_with_room(struct graph *g, unsigned level, anx_error *err)
         memcpy(bigger->slot, old->slot, n * sizeof(*old->slot));
         memcpy(bigger->down, old->down, n * sizeof(*old->down));
         for (size_t i = 0; i < n * m; i++)
-            atomic_store_explicit(&bigger->links[i], atomic_load_explicit(&old->links[i], memory_order_relaxed),
+            atomic_store_explicit(&bigger->links[i],
+                                  atomic_load_explicit(&old->links[i], memory_order_relaxed),
                                   memory_order_relaxed);
         atomic_store(&bigger->n, n);
     }
@@ -156,29 +158,52 @@ upper_add_layer(struct graph *g, unsigned level, uint32_t n, anx_error *err)
 
 /* --- descent --- */
 
-/* The nearest of a whole layer. */
+static void
+starts_offer(struct starts *starts, uint32_t slot, int32_t dist)
+{
+    size_t i;
+
+    if (starts->n == starts->max && dist >= starts->dist[starts->n - 1])
+        return;
+    i = starts->n < starts->max ? starts->n++ : starts->n - 1;
+    for (; i > 0 && starts->dist[i - 1] > dist; i--) {
+        starts->dist[i] = starts->dist[i - 1];
+        starts->slot[i] = starts->slot[i - 1];
+    }
+    starts->dist[i] = dist;
+    starts->slot[i] = slot;
+}
+
+/* The nearest of a whole layer; the nearest few also go to starts, which may be NULL. */
 static uint32_t
 layer_scan(const struct graph *g, struct scratch *s, const struct layer *layer, size_t n,
-           const struct space_query *query, int32_t *dist)
+           const struct space_query *query, struct starts *starts, int32_t *dist)
 {
     uint32_t best = 0;
 
-    if (n > s->near_size)
-        n = s->near_size;
-    for (size_t i = 0; i < n; i++)
-        s->near_code[i] = graph_code(g, layer->slot[i]);
-    query_distances(g, query, s->near_code, n, s->near_dist);
-    for (size_t i = 1; i < n; i++)
-        if (s->near_dist[i] < s->near_dist[best])
-            best = (uint32_t) i;
-    *dist = s->near_dist[best];
+    *dist = INT32_MAX;
+    for (size_t at = 0; at < n; at += SCAN_BATCH) {
+        size_t part = n - at < SCAN_BATCH ? n - at : SCAN_BATCH;
+
+        for (size_t i = 0; i < part; i++)
+            s->near_code[i] = graph_code(g, layer->slot[at + i]);
+        query_distances(g, query, s->near_code, part, s->near_dist);
+        for (size_t i = 0; i < part; i++) {
+            if (s->near_dist[i] < *dist) {
+                *dist = s->near_dist[i];
+                best = (uint32_t) (at + i);
+            }
+            if (starts)
+                starts_offer(starts, layer->slot[at + i], s->near_dist[i]);
+        }
+    }
     return best;
 }
 
 /* Greedy: moves to the best neighbor while that is nearer. */
 static uint32_t
-layer_greedy(const struct graph *g, struct scratch *s, const struct layer *layer, const struct space_query *query,
-             uint32_t at, int32_t *dist)
+layer_greedy(const struct graph *g, struct scratch *s, const struct layer *layer,
+             const struct space_query *query, uint32_t at, int32_t *dist)
 {
     size_t m = g->index->m;
 
@@ -186,8 +211,11 @@ layer_greedy(const struct graph *g, struct scratch *s, const struct layer *layer
         uint32_t best = at;
         size_t n = links_read(layer->links + (size_t) at * m, m, s->near);
 
-        for (size_t i = 0; i < n; i++)
+        for (size_t i = 0; i < n; i++) {
             s->near_code[i] = graph_code(g, layer->slot[s->near[i]]);
+            __builtin_prefetch(s->near_code[i]);
+            __builtin_prefetch(s->near_code[i] + 64);
+        }
         query_distances(g, query, s->near_code, n, s->near_dist);
         for (size_t i = 0; i < n; i++)
             if (s->near_dist[i] < *dist) {
@@ -200,20 +228,32 @@ layer_greedy(const struct graph *g, struct scratch *s, const struct layer *layer
     }
 }
 
+size_t
+upper_entry_level(const struct graph *g, const struct upper *u)
+{
+    size_t level = upper_levels(u), max = atomic_load_explicit(&g->entry_max, memory_order_relaxed);
+
+    while (level > 1 && atomic_load_explicit(&upper_layer(u, level - 1)->n, memory_order_acquire) <= max)
+        level--;
+    /* A new top layer is visible for a moment before its first node is. */
+    while (level > 0 && atomic_load_explicit(&upper_layer(u, level)->n, memory_order_acquire) == 0)
+        level--;
+    return level;
+}
+
 /* The level where a descent begins, and its nearest node there. 0: no layer. */
 static size_t
 enter_layers(const struct graph *g, const struct upper *u, struct scratch *s, const struct space_query *query,
-             uint32_t *at, int32_t *dist)
+             struct starts *starts, uint32_t *at, int32_t *dist)
 {
-    size_t level = upper_levels(u);
+    size_t level = upper_entry_level(g, u);
     struct layer *layer;
 
     if (level == 0)
         return 0;
-    while (level > 1 && atomic_load_explicit(&upper_layer(u, level - 1)->n, memory_order_acquire) <= ENTRY_MAX)
-        level--;
     layer = upper_layer(u, level);
-    *at = layer_scan(g, s, layer, atomic_load_explicit(&layer->n, memory_order_acquire), query, dist);
+    *at = layer_scan(g, s, layer, atomic_load_explicit(&layer->n, memory_order_acquire), query, starts,
+                     dist);
     return level;
 }
 
@@ -229,41 +269,36 @@ first_linked(const struct graph *g)
     return SLOT_NONE;
 }
 
-size_t
-upper_enter(const struct graph *g, struct scratch *s, const struct space_query *query, size_t max, uint32_t *slots,
-            int32_t *dists)
+void
+upper_enter(const struct graph *g, struct scratch *s, const struct space_query *query, struct starts *starts)
 {
     const struct upper *u = upper_of(g);
-    uint32_t at = 0;
+    uint32_t at = 0, slot = SLOT_NONE;
     int32_t dist = 0;
-    size_t level = enter_layers(g, u, s, query, &at, &dist);
+    size_t level, max = starts->max;
 
-    (void) max;
+    starts->n = 0;
+    starts->max = max - 1; /* the last place is the descent's */
+    level = enter_layers(g, u, s, query, starts, &at, &dist);
+    starts->max = max;
     if (level == 0) {
-        at = first_linked(g);
-        if (at == SLOT_NONE)
-            return 0;
-        s->near_code[0] = graph_code(g, at);
-        query_distances(g, query, s->near_code, 1, dists);
-        slots[0] = at;
-        s->visited[at] = s->tag;
-        return 1;
+        slot = first_linked(g);
+        if (slot == SLOT_NONE)
+            return;
+        s->near_code[0] = graph_code(g, slot);
+        query_distances(g, query, s->near_code, 1, &dist);
     }
-    for (;;) {
+    for (; level >= 1; level--) {
         const struct layer *layer = upper_layer(u, level);
 
         at = layer_greedy(g, s, layer, query, at, &dist);
-        if (level == 1) {
-            slots[0] = layer->slot[at];
-            break;
-        }
+        slot = layer->slot[at];
         at = layer->down[at];
-        level--;
     }
-    dists[0] = dist;
-    if (slots[0] < s->n_visible)
-        s->visited[slots[0]] = s->tag;
-    return 1;
+    for (size_t i = 0; i < starts->n; i++)
+        if (starts->slot[i] == slot)
+            return;
+    starts_offer(starts, slot, dist);
 }
 
 /* --- insertion --- */
@@ -289,8 +324,8 @@ layer_nearest(struct graph *g, struct scratch *s, const struct layer *layer, con
     return ANX_OK;
 }
 
-/* Chooses at most m of the candidates in p, which carry layer numbers in `number_of` order. Ids in p are slots; numbers
- * come back through the slot -> number table of the candidates. */
+/* Chooses at most m of the candidates in p, which carry layer numbers in `number_of` order. Ids in p are
+ * slots; numbers come back through the slot -> number table of the candidates. */
 struct numbered {
     uint32_t slot, number;
 };
@@ -306,8 +341,8 @@ number_of(const struct numbered *list, size_t n, uint32_t slot)
 
 /* Writes the links of node `at` chosen among `list`; dists from at are computed when dists is NULL. */
 static anx_status
-layer_choose(struct graph *g, struct scratch *s, struct layer *layer, uint32_t at, const struct numbered *list,
-             const int32_t *dists, size_t n, anx_error *err)
+layer_choose(struct graph *g, struct scratch *s, struct layer *layer, uint32_t at,
+             const struct numbered *list, const int32_t *dists, size_t n, anx_error *err)
 {
     size_t m = g->index->m, chosen;
     uint32_t out[ANX_HNSW_M_MAX];
@@ -331,7 +366,8 @@ layer_choose(struct graph *g, struct scratch *s, struct layer *layer, uint32_t a
 
 /* Adds the link from `from` to `to`, pruning when the list is full. */
 static anx_status
-layer_link_back(struct graph *g, struct scratch *s, struct layer *layer, uint32_t from, uint32_t to, anx_error *err)
+layer_link_back(struct graph *g, struct scratch *s, struct layer *layer, uint32_t from, uint32_t to,
+                anx_error *err)
 {
     size_t m = g->index->m;
     atomic_uint *links = layer->links + (size_t) from * m;
@@ -350,7 +386,8 @@ layer_link_back(struct graph *g, struct scratch *s, struct layer *layer, uint32_
 }
 
 static anx_status
-layer_link(struct graph *g, struct scratch *s, struct layer *layer, uint32_t at, struct walk *w, anx_error *err)
+layer_link(struct graph *g, struct scratch *s, struct layer *layer, uint32_t at, struct walk *w,
+           anx_error *err)
 {
     struct numbered list[EF_UPPER];
     uint32_t chosen[ANX_HNSW_M_MAX];
@@ -389,8 +426,8 @@ layer_publish(struct graph *g, unsigned level)
     atomic_store_explicit(&layer->n, atomic_load(&layer->n) + 1, memory_order_release);
 }
 
-/* Nodes are appended from the bottom up, so that `down` of a visible node is always valid; neighbors are found from the top
- * down first. */
+/* Nodes are appended from the bottom up, so that `down` of a visible node is always valid; neighbors are
+ * found from the top down first. */
 anx_status
 upper_insert(struct graph *g, struct scratch *s, uint32_t slot, unsigned level, anx_error *err)
 {
@@ -398,7 +435,7 @@ upper_insert(struct graph *g, struct scratch *s, uint32_t slot, unsigned level, 
     struct space_query self = { .code = graph_code(g, slot) };
     uint32_t at = 0, below = SLOT_NONE, start[LEVEL_MAX + 1];
     int32_t dist = 0, start_dist[LEVEL_MAX + 1];
-    size_t top = enter_layers(g, u, s, &self, &at, &dist);
+    size_t top = enter_layers(g, u, s, &self, NULL, &at, &dist);
     anx_status st = ANX_OK;
 
     if (level == 0)
@@ -420,7 +457,7 @@ upper_insert(struct graph *g, struct scratch *s, uint32_t slot, unsigned level, 
             struct layer *layer = upper_layer(u, l);
 
             if (l > top) { /* a layer above the one that is scanned: small by definition */
-                start[l] = layer_scan(g, s, layer, atomic_load(&layer->n), &self, &start_dist[l]);
+                start[l] = layer_scan(g, s, layer, atomic_load(&layer->n), &self, NULL, &start_dist[l]);
             }
             st = layer_nearest(g, s, layer, &self, start[l], start_dist[l], &w, err);
             if (st == ANX_OK)
@@ -446,7 +483,8 @@ struct repair {
 };
 
 static size_t
-add_live(const struct repair *r, uint32_t from, uint32_t self, struct numbered *list, size_t n, size_t max, bool through)
+add_live(const struct repair *r, uint32_t from, uint32_t self, struct numbered *list, size_t n, size_t max,
+         bool through)
 {
     size_t m = r->g->index->m;
     uint32_t ids[ANX_HNSW_M_MAX];
@@ -488,7 +526,8 @@ repair_links(struct repair *r, anx_error *err)
 }
 
 anx_status
-upper_repair(struct graph *g, struct scratch *s, bool (*is_dead)(const struct graph *, uint32_t), anx_error *err)
+upper_repair(struct graph *g, struct scratch *s, bool (*is_dead)(const struct graph *, uint32_t),
+             anx_error *err)
 {
     const anx_alloc *alloc = g->index->base.params.alloc;
     struct upper *u = upper_of(g), *fresh_u = retirable_create(alloc, sizeof(*fresh_u));

@@ -1,13 +1,15 @@
-/* The layers above 0: where searches enter the graph. Nodes of a layer are numbered inside it; links, slots and the number
- * in the layer below are arrays by that number. Readers run without locks; writers hold g->upper_lock. */
+/* The layers above 0: where searches enter the graph. Nodes of a layer are numbered inside it; links, slots
+ * and the number in the layer below are arrays by that number. Readers run without locks; writers hold
+ * g->upper_lock. */
 #ifndef ANX_ANN_HNSW_UPPER_H
 #define ANX_ANN_HNSW_UPPER_H
 
 #include "ann/hnsw/hnsw_int.h"
 
-/* The highest layer with at most this many nodes is scanned whole: cheaper than descending the layers above it
- * (1.0-1.3 us for 256 codes). */
-#define ENTRY_MAX 256
+/* How many nodes a layer may have to be scanned whole: g->entry_max, chosen by measuring (entry.h). */
+#define ENTRY_SMALLEST 64
+#define ENTRY_DEFAULT 256
+#define ENTRY_LARGEST 1024
 
 bool upper_init(struct graph *g); /* false: out of memory */
 void upper_fini(struct graph *g);
@@ -31,21 +33,33 @@ upper_layer(const struct upper *u, size_t level) /* level >= 1 */
 /* A random level: floor(-ln(U) / ln(m)), U in (0, 1]. */
 unsigned upper_draw_level(anx_rng *rng, size_t m);
 
-/* Links a slot into layers 1..level. Its code and flags are written, FLAG_UPPER is set here. Caller holds upper_lock. */
-anx_status upper_insert(struct graph *g, struct scratch *scratch, uint32_t slot, unsigned level, anx_error *err);
+/* Links a slot into layers 1..level. Its code and flags are written, FLAG_UPPER is set here. Caller holds
+ * upper_lock. */
+anx_status
+upper_insert(struct graph *g, struct scratch *scratch, uint32_t slot, unsigned level, anx_error *err);
 
-/* A new top layer with room for n nodes, none in it yet; level must be one above the highest. NULL: out of memory. */
+/* A new top layer with room for n nodes, none in it yet; level must be one above the highest. NULL: out of
+ * memory. */
 struct layer *upper_add_layer(struct graph *g, unsigned level, uint32_t n, anx_error *err);
 
-/* Where a walk over layer 0 starts: writes up to `max` slots, nearest first, and their distances; marks them seen.
- * Returns 0 only when the graph is empty. */
-size_t upper_enter(const struct graph *g, struct scratch *scratch, const struct space_query *query, size_t max,
-                   uint32_t *slots, int32_t *dists);
+/* The level whose layer is scanned; 0 when there are no layers. */
+size_t upper_entry_level(const struct graph *g, const struct upper *u);
+/* Where a walk over layer 0 starts: the end of the descent, and the nearest nodes of the scanned layer (`max` in all), so that
+ * a walk also meets parts of the graph that the descent's end is not linked with. n stays 0 only when the graph is empty. */
+#define STARTS_SEARCH 4
+#define STARTS_INSERT 12
+struct starts {
+    uint32_t slot[STARTS_INSERT];
+    int32_t dist[STARTS_INSERT];
+    size_t n, max;
+};
+void upper_enter(const struct graph *g, struct scratch *scratch, const struct space_query *query,
+                 struct starts *starts);
 
-/* New layers without the slots for which is_dead is true, repaired; retires the old ones. Caller holds the gate
- * exclusively. */
-anx_status upper_repair(struct graph *g, struct scratch *scratch, bool (*is_dead)(const struct graph *, uint32_t),
-                        anx_error *err);
+/* New layers without the slots for which is_dead is true, repaired; retires the old ones. Caller holds the
+ * gate exclusively. */
+anx_status upper_repair(struct graph *g, struct scratch *scratch,
+                        bool (*is_dead)(const struct graph *, uint32_t), anx_error *err);
 
 /* Replaces slot numbers after rows moved: slot -> place[slot]; SLOT_NONE must not occur. Alone only. */
 void upper_renumber(struct graph *g, const uint32_t *place);

@@ -1,8 +1,9 @@
-/* An hnsw index shown as plain HNSW, and a plain HNSW graph taken in. Lists are in order of choice (prune.h), so cutting one
- * at 2m keeps the links that lead in different directions. Copies of a row become a chain of nodes: the row's node, then
- * one copy after the other, each also linked like the row. */
+/* An hnsw index shown as plain HNSW, and a plain HNSW graph taken in. Lists are in order of choice (prune.h),
+ * so cutting one at 2m keeps the links that lead in different directions. Copies of a row become a chain of
+ * nodes: the row's node, then one copy after the other, each also linked like the row. */
 #include <string.h>
 
+#include "ann/hnsw/entry.h"
 #include "ann/hnsw/file.h"
 #include "ann/hnsw/insert.h"
 #include "ann/hnsw/load.h"
@@ -123,7 +124,8 @@ view_row(const void *context, uint32_t node, void *out)
         memcpy(out, graph_row(v->g, slot), v->g->row_size);
         return;
     }
-    if (!space_is_exact(&v->g->space) && params->fetch && params->fetch(params->fetch_context, view_label(v, node), out))
+    if (!space_is_exact(&v->g->space) && params->fetch &&
+        params->fetch(params->fetch_context, view_label(v, node), out))
         return;
     if (params->dim + 1 > ANX_COUNT_OF(buffer))
         big = anx_alloc_array(params->alloc, params->dim + 1, sizeof(float));
@@ -314,7 +316,8 @@ import_rows(struct import *im, anx_error *err)
     return st;
 }
 
-/* Layers keep their order by node number; number[node] is the number in the layer being made, below[] in the one under it. */
+/* Layers keep their order by node number; number[node] is the number in the layer being made, below[] in the
+ * one under it. */
 static anx_status
 import_layers(struct import *im, anx_error *err)
 {
@@ -384,6 +387,8 @@ import_graph(struct import *im, anx_error *err)
     s = st == ANX_OK ? scratch_acquire(im->h, err) : NULL;
     if (st == ANX_OK)
         st = s ? reach_repair(im->g, s, err) : ANX_E_NOMEM; /* others leave rows unreachable */
+    if (st == ANX_OK)
+        st = entry_choose(im->g, s, err);
     scratch_release(im->h, s);
     return st == ANX_OK ? graph_name(im->g, err) : st;
 }
@@ -396,7 +401,8 @@ hnsw_import(const anx_index_params *params, const struct graph_view *view, anx_i
 
     *out = NULL;
     if (view->max_level > LEVEL_MAX)
-        return anx_fail(err, ANX_E_LIMIT, "graph has %zu layers, at most %d are supported", view->max_level, LEVEL_MAX);
+        return anx_fail(err, ANX_E_LIMIT, "graph has %zu layers, at most %d are supported", view->max_level,
+                        LEVEL_MAX);
     if (view->n > SLOT_MAX)
         return anx_fail(err, ANX_E_LIMIT, "graph has %zu rows, at most %u are supported", view->n, SLOT_MAX);
     st = hnsw_create_empty(params, anx_kernels_best(), &im.h, err);

@@ -1,10 +1,11 @@
-/* The one graph search loop: best-first walk over codes with a bounded, sorted candidate list. Written against a small
- * access interface (walk_run.h) and compiled into each file that includes that, so that memory and database pages pay nothing
- * for each other. Here: the candidate list.
+/* The one graph search loop: best-first walk over codes with a bounded, sorted candidate list. Written
+ * against a small access interface (walk_run.h) and compiled into each file that includes that, so that
+ * memory and database pages pay nothing for each other. Here: the candidate list.
  *
- * Source: arXiv 1603.09320 algorithm 2, with one sorted list in the place of two heaps (as in NSG, arXiv 1707.00143): for
- * lists of up to a few thousand an insertion is a SIMD count and two short memmoves. Distances and ids are separate arrays
- * for that reason. Departure: a second stop rule by distance, see struct walk. */
+ * Source: arXiv 1603.09320 algorithm 2, with one sorted list in the place of two heaps (as in NSG, arXiv
+ * 1707.00143): for lists of up to a few thousand an insertion is a SIMD count and two short memmoves.
+ * Distances and ids are separate arrays for that reason. Departure: a second stop rule by distance, see
+ * struct walk. */
 #ifndef ANX_ANN_HNSW_WALK_H
 #define ANX_ANN_HNSW_WALK_H
 
@@ -27,9 +28,7 @@ struct walk {
     uint32_t *near;
     int32_t *near_dist;
     uint32_t *near_pick;
-    size_t n_hop, n_distance;
-    uint32_t *path; /* expanded nodes in order, at most path_size; may be NULL */
-    size_t n_path, path_size;
+    size_t n_hop;
     bool (*should_stop)(void *context);
     void *stop_context;
 };
@@ -63,7 +62,6 @@ walk_offer(struct walk *w, size_t n)
 {
     size_t n_pick;
 
-    w->n_distance += n;
     if (w->n < w->ef) {
         for (size_t i = 0; i < n; i++)
             walk_insert(w, w->near[i], w->near_dist[i]);
@@ -72,6 +70,16 @@ walk_offer(struct walk *w, size_t n)
     n_pick = w->kernels->select_below(w->near_dist, n, w->dist[w->n - 1], w->near_pick);
     for (size_t i = 0; i < n_pick; i++)
         walk_insert(w, w->near[w->near_pick[i]], w->near_dist[w->near_pick[i]]);
+}
+
+/* The candidate that is next unless this hop finds a nearer one; UINT32_MAX when there is none. */
+static inline uint32_t
+walk_next(const struct walk *w)
+{
+    for (size_t i = w->cursor + 1; i < w->n; i++)
+        if (!(w->id[i] & WALK_EXPANDED))
+            return w->id[i];
+    return UINT32_MAX;
 }
 
 /* The nearest candidate not yet expanded, marked expanded; false when there is none. */

@@ -1,17 +1,19 @@
-/* See write.h. A row becomes visible in this order: code, row and label; links; FLAG_LIVE; label map. A removed row goes the
- * other way: label map, FLAG_LIVE; it stays linked and routes searches until repair, which unlinks many at once. */
+/* See write.h. A row becomes visible in this order: code, row and label; links; FLAG_LIVE; label map. A
+ * removed row goes the other way: label map, FLAG_LIVE; it stays linked and routes searches until repair,
+ * which unlinks many at once. */
 #include "ann/hnsw/write.h"
 
 #include <string.h>
 
+#include "ann/hnsw/entry.h"
 #include "ann/hnsw/insert.h"
 #include "ann/hnsw/load.h"
 #include "ann/hnsw/upper.h"
 #include "base/alloc.h"
 #include "base/error.h"
 
-/* Repair when this share of the nodes is dead, or a small index has any: it scans all links, so its cost per delete is
- * (1 / share) * the cost of looking at one node. */
+/* Repair when this share of the nodes is dead, or a small index has any: it scans all links, so its cost per
+ * delete is (1 / share) * the cost of looking at one node. */
 #define DEAD_SHARE 0.05
 #define DEAD_MIN 64
 /* A batch at least this share of the rows there already is cheaper to build anew, together with them. */
@@ -81,8 +83,8 @@ same_row(const struct graph *g, uint32_t slot, const void *vector, const uint8_t
 
 /* When the row is there already, the label joins it. *joined says so. */
 static anx_status
-join_copy(struct graph *g, struct walk *w, uint64_t label, const void *vector, const uint8_t *code, bool *joined,
-          anx_error *err)
+join_copy(struct graph *g, struct walk *w, uint64_t label, const void *vector, const uint8_t *code,
+          bool *joined, anx_error *err)
 {
     anx_status st = ANX_OK;
 
@@ -91,7 +93,8 @@ join_copy(struct graph *g, struct walk *w, uint64_t label, const void *vector, c
 
         pthread_mutex_lock(&g->names);
         if ((graph_flags(g, owner) & FLAG_LIVE) && same_row(g, owner, vector, code)) {
-            st = label_find(g, label) != SLOT_NONE ? fail_exists(label, err) : copy_add(g, owner, label, &copy, err);
+            st = label_find(g, label) != SLOT_NONE ? fail_exists(label, err)
+                                                   : copy_add(g, owner, label, &copy, err);
             if (st == ANX_OK) {
                 st = label_insert(g, label, copy | COPY_BIT, err);
                 if (st != ANX_OK)
@@ -115,10 +118,11 @@ draw_level(struct hnsw *h)
     return level;
 }
 
-/* Takes a slot, writes the row, finds its place. The reader epoch keeps slots that this insert looks at from being reused
- * under it. */
+/* Takes a slot, writes the row, finds its place. The reader epoch keeps slots that this insert looks at from
+ * being reused under it. */
 static anx_status
-add_linked(struct hnsw *h, struct graph *g, struct scratch *s, uint64_t label, const void *vector, anx_error *err)
+add_linked(struct hnsw *h, struct graph *g, struct scratch *s, uint64_t label, const void *vector,
+           anx_error *err)
 {
     struct walk near;
     uint32_t slot;
@@ -204,13 +208,13 @@ add_once(struct hnsw *h, uint64_t label, const void *vector, bool *again, anx_er
     return st;
 }
 
-static anx_status repair_when_due(struct hnsw *h, anx_error *err);
+static anx_status maintain_when_due(struct hnsw *h, anx_error *err);
 
 anx_status
 hnsw_add(anx_index *index, uint64_t label, const void *vector, anx_error *err)
 {
     struct hnsw *h = (struct hnsw *) index;
-    anx_status st = repair_when_due(h, err);
+    anx_status st = maintain_when_due(h, err);
     bool again = st == ANX_OK;
 
     while (again) {
@@ -368,7 +372,7 @@ hnsw_remove(anx_index *index, uint64_t label, anx_error *err)
         retire_slots(g, &freed, 1);
     pthread_rwlock_unlock(&h->gate);
     if (st == ANX_OK)
-        st = repair_when_due(h, err);
+        st = maintain_when_due(h, err);
     return st;
 }
 
@@ -382,28 +386,54 @@ hnsw_update(anx_index *index, uint64_t label, const void *vector, anx_error *err
     return hnsw_add(index, label, vector, err);
 }
 
+/* Twice the rows since the entry was chosen, or the layer that was scanned then has outgrown that: what was right for few
+ * nodes may now miss whole clusters. */
+static bool
+is_entry_due(struct hnsw *h)
+{
+    struct graph *g = atomic_load(&h->graph);
+
+    return g->has_links &&
+           (atomic_load(&g->n_slot) >= 2 * g->entry_n || upper_entry_level(g, upper_of(g)) > g->entry_level);
+}
+
 static bool
 is_repair_due(struct hnsw *h)
 {
-    struct graph *g = atomic_load(&h->graph); /* only counters are read; the gate is taken before anything is changed */
+    struct graph *g =
+        atomic_load(&h->graph); /* only counters are read; the gate is taken before anything is changed */
     size_t dead = atomic_load(&g->n_dead), slots = atomic_load(&g->n_slot);
 
     return dead >= DEAD_MIN && (double) dead >= DEAD_SHARE * (double) slots;
 }
 
+/* What is done now and then, with all writers waiting. */
 static anx_status
-repair_when_due(struct hnsw *h, anx_error *err)
+maintain_locked(struct hnsw *h, anx_error *err)
+{
+    struct scratch *s = scratch_acquire(h, err);
+    anx_status st = s ? ANX_OK : ANX_E_NOMEM;
+
+    if (st == ANX_OK && is_repair_due(h))
+        st = hnsw_repair_locked(h, err);
+    if (st == ANX_OK && is_entry_due(h))
+        st = entry_choose(atomic_load(&h->graph), s, err);
+    scratch_release(h, s);
+    return st;
+}
+
+static anx_status
+maintain_when_due(struct hnsw *h, anx_error *err)
 {
     anx_status st = ANX_OK;
     bool due;
 
     pthread_rwlock_rdlock(&h->gate);
-    due = is_repair_due(h);
+    due = is_repair_due(h) || is_entry_due(h);
     pthread_rwlock_unlock(&h->gate);
     if (due) {
         pthread_rwlock_wrlock(&h->gate);
-        if (is_repair_due(h))
-            st = hnsw_repair_locked(h, err);
+        st = maintain_locked(h, err);
         pthread_rwlock_unlock(&h->gate);
     }
     reclaim(h);
