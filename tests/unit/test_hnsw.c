@@ -488,6 +488,76 @@ filters_stay_full_at_every_selectivity(void **state)
     data_fini(&d);
 }
 
+/* A callback that lets few rows through makes a search scan; rows whose copies do not pass must not crowd out
+ * others. */
+static void
+filtered_scan_is_full_when_all_rows_have_copies(void **state)
+{
+    enum { WANT = 20 };
+    struct data d;
+    anx_index *index;
+    anx_filter filter = { .accept = every_seventh };
+    anx_search_params params = ANX_SEARCH_PARAMS_INIT;
+    float dist[WANT];
+    uint64_t label[WANT];
+    anx_hits hits = { dist, label };
+    anx_error err;
+
+    (void) state;
+    data_init(&d, ANX_METRIC_COSINE, ANX_SCALAR_F32, DIM);
+    for (size_t i = 0; i < N / 2; i++)
+        memcpy(d.rows + (N / 2 + i) * d.row_size, d.rows + i * d.row_size, d.row_size);
+    index = build(&d, N, ANX_INDEX_HNSW);
+    params.filter = &filter;
+    filter.expected = 10; /* believed, it makes the scan the cheaper way */
+    for (size_t q = 0; q < N_QUERY; q++) {
+        ok(anx_index_search(index, &params, 1, d.queries + q * d.row_size, WANT, &hits, &err), &err);
+        for (size_t i = 0; i < WANT; i++)
+            assert_true(label[i] != ANX_LABEL_NONE && label[i] % 7 == 0);
+    }
+    anx_index_destroy(index);
+    data_fini(&d);
+}
+
+static void
+filter_and_radius_hold_together(void **state)
+{
+    struct data d;
+    anx_index *index, *exact;
+    anx_filter filter = { .accept = every_seventh };
+    anx_search_params params = ANX_SEARCH_PARAMS_INIT;
+    size_t found = 0, wanted = 0;
+
+    (void) state;
+    data_init(&d, ANX_METRIC_L2, ANX_SCALAR_F32, DIM);
+    index = build(&d, N, ANX_INDEX_HNSW);
+    exact = build(&d, N, ANX_INDEX_FLAT);
+    params.filter = &filter;
+    params.has_radius = true;
+    params.ef = 16;
+    for (size_t q = 0; q < N_QUERY; q++) {
+        float dist[K], want_dist[K];
+        uint64_t label[K], want[K];
+        anx_hits hits = { dist, label }, want_hits = { want_dist, want };
+        anx_error err;
+
+        params.radius = 14000 + 500 * (float) (q % 20);
+        ok(anx_index_search(index, &params, 1, d.queries + q * d.row_size, K, &hits, &err), &err);
+        ok(anx_index_search(exact, &params, 1, d.queries + q * d.row_size, K, &want_hits, &err), &err);
+        for (size_t i = 0; i < K; i++) {
+            assert_true(label[i] == ANX_LABEL_NONE || (label[i] % 7 == 0 && dist[i] < params.radius));
+            found += label[i] != ANX_LABEL_NONE;
+            wanted += want[i] != ANX_LABEL_NONE;
+        }
+    }
+    assert_true(wanted > 200);
+    if ((double) found < 0.97 * (double) wanted)
+        fail_msg("found %zu of %zu rows that pass within the radius", found, wanted);
+    anx_index_destroy(index);
+    anx_index_destroy(exact);
+    data_fini(&d);
+}
+
 static void
 iterator_gives_every_row_once(void **state)
 {
@@ -916,6 +986,8 @@ main(void)
         cmocka_unit_test(copies_are_collapsed_and_all_returned),
         cmocka_unit_test(one_row_many_times),
         cmocka_unit_test(filters_stay_full_at_every_selectivity),
+        cmocka_unit_test(filtered_scan_is_full_when_all_rows_have_copies),
+        cmocka_unit_test(filter_and_radius_hold_together),
         cmocka_unit_test(iterator_gives_every_row_once),
         cmocka_unit_test(range_search_finds_all_within),
         cmocka_unit_test(search_can_be_cancelled),

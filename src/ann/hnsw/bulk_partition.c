@@ -168,8 +168,11 @@ static size_t
 smallest(const anx_kernels *k, const int32_t *values, size_t n, size_t keep, uint32_t *pick, uint32_t *index,
          int32_t *dist)
 {
-    size_t have = 0, n_pick = k->select_below(values, n, bound_for(k, values, n, keep), pick);
+    size_t have = 0, n_pick;
 
+    if (keep == 0)
+        return 0;
+    n_pick = k->select_below(values, n, bound_for(k, values, n, keep), pick);
     for (size_t i = 0; i < n_pick; i++) {
         int32_t d = values[pick[i]];
         size_t j;
@@ -307,7 +310,7 @@ static size_t
 merge_smallest(uint32_t *index, int32_t *dist, size_t have, size_t keep, const uint32_t *more,
                const int32_t *more_dist, size_t n_more, uint32_t shift)
 {
-    for (size_t i = 0; i < n_more; i++) {
+    for (size_t i = 0; i < n_more && keep > 0; i++) {
         size_t j;
 
         if (have == keep && more_dist[i] >= dist[keep - 1])

@@ -1,11 +1,24 @@
 /* The hnsw kind in files: its own sections, and what is shared with view.c. Layout (little-endian; arrays are
  * the ones of struct chunk, without gaps):
  *
- *     hnsw      u32 version = 1, u32 has_links, u32 space kind, u32 keeps_rows, u32 degree, u32 stride, u32
- * n_layer, u32 0, u64 n_slot, u64 n_copy, f32 offset, f32 step, f32 max_norm2, f32 0 mean      f32
- * [turned_dim]        ROTATED only labels    u64 [n_slot] flags     u8  [n_slot] codes     u8
- * [n_slot][stride]    with links links     u32 [n_slot][degree]    with links rows      [n_slot][row_size]
- * when rows are kept layers    per layer above 0: u32 n, then u32 slot [n], u32 down [n], u32 links [n][m]
+ *     hnsw      u32 version = 1, u32 has_links, u32 space kind, u32 keeps_rows,
+ *               u32 degree, u32 stride, u32 n_layer, u32 entry_max,
+ *               u64 n_slot, u64 n_copy, f32 offset, f32 step, f32 max_norm2, f32 0
+ *
+ *     mean      f32 [turned_dim]        ROTATED only
+ *
+ *     labels    u64 [n_slot]
+ *
+ *     flags     u8  [n_slot]
+ *
+ *     codes     u8  [n_slot][stride]    with links
+ *
+ *     links     u32 [n_slot][degree]    with links
+ *
+ *     rows      [n_slot][row_size]      when rows are kept
+ *
+ *     layers    per layer above 0: u32 n, then u32 slot [n], u32 down [n], u32 links [n][m]
+ *
  *     copies    per copy: u64 label, u32 owner slot, u32 0
  *
  * Deleted rows are unlinked before a save. In a mapping, chunks point into the file; ids of links are then
@@ -285,7 +298,8 @@ restore_head(struct restore *r, anx_error *err)
         return anx_fail(err, ANX_E_CORRUPT, "%llu rows, %llu copies or %u layers are beyond the limits",
                         (unsigned long long) r->n_slot, (unsigned long long) r->n_copy, r->n_layer);
     if (r->entry_max > ENTRY_LARGEST)
-        return anx_fail(err, ANX_E_CORRUPT, "entry scan is %u nodes, at most %u", r->entry_max, ENTRY_LARGEST);
+        return anx_fail(err, ANX_E_CORRUPT, "entry scan is %u nodes, at most %u", r->entry_max,
+                        ENTRY_LARGEST);
     if (!(r->step > 0) || r->step > 3e38f || !(r->offset > -3e38f && r->offset < 3e38f) ||
         !(r->max_norm2 >= 0))
         return anx_fail(err, ANX_E_CORRUPT, "code range is not a range");
@@ -486,6 +500,18 @@ restore_copies(struct restore *r, anx_error *err)
     return st;
 }
 
+/* Parents are not in the file: the tree is made anew, and may start at another root than when it was saved.
+ */
+static anx_status
+restore_tree(struct hnsw *h, struct graph *g, anx_error *err)
+{
+    struct scratch *s = scratch_acquire(h, err);
+    anx_status st = s ? reach_repair(g, s, err) : ANX_E_NOMEM;
+
+    scratch_release(h, s);
+    return st;
+}
+
 static anx_status
 hnsw_restore(const anx_index_params *params, const struct section_set *set, anx_index **out, anx_error *err)
 {
@@ -520,7 +546,7 @@ hnsw_restore(const anx_index_params *params, const struct section_set *set, anx_
     if (st == ANX_OK && r.has_links && !set->is_mapped)
         st = check_links(&r, err);
     if (st == ANX_OK && r.has_links && !set->is_mapped)
-        st = reach_walk(r.g, NULL, NULL, err);
+        st = restore_tree(r.h, r.g, err);
     if (st == ANX_OK && r.keeps_rows && !set->is_mapped)
         for (uint32_t slot = 0; slot < r.n_slot && st == ANX_OK; slot++)
             st = rows_check(params->scalar, params->dim, 1, graph_row(r.g, slot), err);

@@ -1,10 +1,14 @@
 /* See filter.h. With a share s of the rows passing, the k nearest passing rows lie among about k / s nearest
- * of all. Two ways to find them, and the cheaper one is taken: scan   look up the passing labels one by one
- * and compare their codes: exact but for the codes, cost ~ rows passing walk   the usual walk with a list of
- * about k / s plus what the caller's ef adds for safety, taking only what passes; when too few did, again
- * with a list twice as long Walking only through passing nodes and their neighbors' neighbors (ACORN, arXiv
- * 2403.04871) was considered: at 10 % it looks at hundreds of labels per hop, which cost more than the
- * distances they save. */
+ * of all. Two ways to find them, and the cheaper one is taken:
+ *
+ *     scan   look up the passing labels one by one and compare their codes: exact but for the codes, cost
+ *            grows with the rows passing
+ *
+ *     walk   the usual walk with a list of about k / s plus what the caller's ef adds for safety, taking only
+ *            what passes; when too few did, again with a list twice as long
+ *
+ * Walking only through passing nodes and their neighbors' neighbors (ACORN, arXiv 2403.04871) was considered:
+ * at 10 % it looks at hundreds of labels per hop, which cost more than the distances they save. */
 #include "ann/hnsw/filter.h"
 
 #include "ann/hnsw/level0.h"
@@ -114,16 +118,34 @@ scan_bitmap(struct filter_scan *fs, const anx_filter *f)
     }
 }
 
-/* Copies are asked for when their row is taken, so a row with copies is always compared. */
-static void
+/* Callbacks of the caller run without our locks, so the labels of copies are taken out first. */
+static bool
+any_copy_accepted(struct filter_scan *fs, const anx_filter *f, uint32_t slot, anx_status *st)
+{
+    size_t n = 0;
+
+    *st = copies_of(fs->g, fs->s, slot, &n);
+    for (size_t i = 0; i < n; i++)
+        if (filter_accepts(f, fs->s->hit_label[i]))
+            return true;
+    return false;
+}
+
+static anx_status
 scan_callback(struct filter_scan *fs, const anx_filter *f)
 {
-    for (uint32_t slot = 0; slot < fs->s->n_visible; slot++) {
+    anx_status st = ANX_OK;
+
+    for (uint32_t slot = 0; slot < fs->s->n_visible && st == ANX_OK; slot++) {
         unsigned flags = graph_flags(fs->g, slot);
 
-        if ((flags & FLAG_LIVE) && ((flags & FLAG_COPIES) || filter_accepts(f, graph_label(fs->g, slot))))
+        if (!(flags & FLAG_LIVE))
+            continue;
+        if (filter_accepts(f, graph_label(fs->g, slot)) ||
+            ((flags & FLAG_COPIES) && any_copy_accepted(fs, f, slot, &st)))
             scan_add(fs, slot);
     }
+    return st;
 }
 
 static anx_status
@@ -145,7 +167,9 @@ filter_scan(const struct graph *g, struct scratch *s, const struct space_query *
     if (f->bitmap)
         scan_bitmap(&fs, f);
     else
-        scan_callback(&fs, f);
+        st = scan_callback(&fs, f);
+    if (st != ANX_OK)
+        return anx_fail(err, st, "could not allocate room for copies");
     scan_flush(&fs);
     if (t->params->should_stop && t->params->should_stop(t->params->stop_context))
         return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
@@ -167,6 +191,17 @@ take_passing(struct hit_taker *t, const struct walk *w, size_t enough)
         if ((flags & FLAG_COPIES) || filter_accepts(t->params->filter, graph_label(t->g, slot)))
             hits_take(t, slot, w->dist[i]);
     }
+}
+
+/* Does the list end outside the radius? Then a longer one has nothing more. */
+static bool
+is_beyond(const struct hit_taker *t, const struct walk *w)
+{
+    uint32_t last = walk_id(w, w->n - 1);
+
+    if (t->is_exact)
+        return (float) w->dist[w->n - 1] >= t->params->radius;
+    return search_distance(t->g, t->scratch, t->query, last, graph_label(t->g, last)) >= t->params->radius;
 }
 
 anx_status
@@ -196,7 +231,7 @@ filter_search(const struct graph *g, struct scratch *s, const anx_search_params 
         if (st != ANX_OK)
             return st;
         take_passing(&t, &w, enough);
-        if (t.n_taken >= k || (params->has_radius && t.n_taken > 0 && w.n == ef))
+        if (t.n_taken >= k || (params->has_radius && w.n == ef && is_beyond(&t, &w)))
             return ANX_OK;
     }
 }

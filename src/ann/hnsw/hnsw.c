@@ -130,6 +130,9 @@ hnsw_get(const anx_index *index, uint64_t label, void *vector, anx_error *err)
 
     if (!buffer)
         return anx_fail(err, ANX_E_NOMEM, "could not allocate a row");
+    if (params->quantization == ANX_QUANTIZATION_SQ8 && params->fetch && hnsw_contains(index, label) &&
+        params->fetch(params->fetch_context, label, vector))
+        goto out;
     g = names_lock(index);
     id = label_find(g, label);
     if (id == SLOT_NONE) {
@@ -139,11 +142,11 @@ hnsw_get(const anx_index *index, uint64_t label, void *vector, anx_error *err)
 
         if (g->keeps_rows)
             memcpy(vector, graph_row(g, slot), g->row_size);
-        else if (space_is_exact(&g->space) || !params->fetch ||
-                 !params->fetch(params->fetch_context, label, vector))
+        else
             space_decode(&g->space, graph_code(g, slot), vector, buffer);
     }
     names_unlock(g);
+out:
     anx_free(params->alloc, buffer);
     return st;
 }

@@ -63,22 +63,22 @@ level0_expand(struct level0 *v, struct walk *w, uint32_t id)
     return n;
 }
 
-/* Fresh visited marks, a list of ef, and at most n_start starts from the layers above. The graph may be empty: then w->n is
- * 0. */
+/* Fresh visited marks, a list of ef, and at most n_start starts from the layers above. The graph may be
+ * empty: then w->n is 0. */
 static inline anx_status
-level0_start(const struct graph *g, struct scratch *s, const struct space_query *query, size_t ef, size_t n_start,
-             struct walk *w, anx_error *err)
+level0_start(const struct graph *g, struct scratch *s, const struct space_query *query, size_t ef,
+             size_t n_start, struct walk *w, anx_error *err)
 {
-    struct starts starts;
+    struct starts starts = { .max = n_start };
     anx_status st = scratch_visit(s, atomic_load_explicit(&g->n_slot, memory_order_acquire), err);
 
+    *w = (struct walk) { 0 };
     if (st == ANX_OK)
         st = scratch_pool(s, ef, err);
     if (st != ANX_OK)
         return st;
     *w = (struct walk) { .kernels = g->space.kernels, .dist = s->pool_dist, .id = s->pool_id, .ef = ef,
                          .near = s->near, .near_dist = s->near_dist, .near_pick = s->near_pick };
-    starts.max = n_start;
     upper_enter(g, s, query, &starts);
     for (size_t i = 0; i < starts.n; i++) {
         if (starts.slot[i] < s->n_visible)

@@ -26,6 +26,7 @@ struct load {
     bool is_fitted;
     size_t n_encoded; /* slots below have codes */
     atomic_size_t n_clipped;
+    atomic_bool failed; /* a thread was out of memory */
     float *buffer;      /* [dim + 1] */
     uint8_t *pending;   /* rows waiting for the fit when the graph keeps none */
     size_t n_pending, pending_capacity;
@@ -129,9 +130,8 @@ encode_range(void *context, size_t begin, size_t end, size_t worker)
     (void) worker;
     for (size_t i = begin; i < end && buffer; i++)
         clipped += space_encode(&g->space, given_row(load, i), graph_code(g, (uint32_t) i), buffer);
-    if (!buffer) /* a share nobody can overlook: finish fits and encodes again, and fails there if memory is
-                    still out */
-        clipped = SIZE_MAX / 4;
+    if (!buffer)
+        atomic_store(&load->failed, true);
     atomic_fetch_add(&load->n_clipped, clipped);
     anx_free(load_alloc(load), buffer);
 }
@@ -223,9 +223,11 @@ encode_waiting(struct load *load, anx_error *err)
         atomic_store(&load->n_clipped, 0);
         anx_pool_for(pool, n, 1024, encode_range, load);
         load->n_encoded = n;
-        return ANX_OK;
+        return atomic_load(&load->failed) ? anx_fail(err, ANX_E_NOMEM, "could not allocate a row") : ANX_OK;
     }
     anx_pool_for(pool, load->n_pending, 256, encode_range, load);
+    if (atomic_load(&load->failed))
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a row");
     anx_free(load_alloc(load), load->pending);
     load->pending = NULL;
     load->n_pending = load->pending_capacity = 0;
@@ -528,10 +530,7 @@ load_from_graph(struct load *load, const struct graph *g, anx_error *err)
 void
 hnsw_publish(struct hnsw *index, struct graph *g)
 {
-    struct graph *old = atomic_exchange(&index->graph, g);
-
-    if (old)
-        retire_graph(index, old);
+    graph_publish(index, g);
     reclaim(index);
 }
 

@@ -6,7 +6,7 @@
  *
  * Rule: a candidate is dropped when an already chosen neighbor s is nearer to it than the node is (arXiv
  * 1603.09320, algorithm 4). Places left after that are given to candidates that pass the same rule relaxed by
- * alpha (arXiv 1907.Vamana's alpha, here on squared distances). All pairwise distances come from one blocked
+ * alpha (DiskANN, NeurIPS 2019; here on squared distances). All pairwise distances come from one blocked
  * int8 product: computing them all is several times faster than computing the needed half one by one.
  * Threads: one per object. */
 #ifndef ANX_ANN_HNSW_PRUNE_H

@@ -159,8 +159,9 @@ link_to(struct graph *g, uint32_t from, uint32_t to)
     return false;
 }
 
-/* What cannot be reached is most often a whole cluster far from all others. One link makes it reachable; it is bridged both
- * ways from several near nodes where there is room. That searches enter it is entry.h's matter. */
+/* What cannot be reached is most often a whole cluster far from all others. One link makes it reachable; it
+ * is bridged both ways from several near nodes where there is room. That searches enter it is entry.h's
+ * matter. */
 static anx_status
 adopt(struct reach *r, struct scratch *s, uint32_t lost, anx_error *err)
 {

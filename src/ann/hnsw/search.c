@@ -48,20 +48,37 @@ take_label(struct hit_taker *t, uint64_t label, float distance)
         t->status = hit_list_push(t->list, distance, label, NULL);
 }
 
+anx_status
+copies_of(const struct graph *graph, struct scratch *s, uint32_t slot, size_t *n)
+{
+    struct graph *g = (struct graph *) graph; /* the lock is not part of the value */
+    anx_status st;
+
+    *n = 0;
+    pthread_mutex_lock(&g->names);
+    st = scratch_hits(s, g->n_copy_used, NULL);
+    for (uint32_t c = copy_first(g, slot); c != SLOT_NONE && st == ANX_OK; c = g->copies[c].next)
+        s->hit_label[(*n)++] = g->copies[c].label;
+    pthread_mutex_unlock(&g->names);
+    return st;
+}
+
 /* Labels of copies may have rows of their own behind `fetch` (codes were equal, rows need not be). */
 static void
 take_copies(struct hit_taker *t, uint32_t slot, float distance)
 {
-    struct graph *g = (struct graph *) t->g; /* the lock is not part of the value */
+    const struct graph *g = t->g;
     bool fetches = !g->keeps_rows && !space_is_exact(&g->space) && g->index->base.params.fetch;
+    size_t n;
+    anx_status st = copies_of(g, t->scratch, slot, &n);
 
-    pthread_mutex_lock(&g->names);
-    for (uint32_t c = copy_first(g, slot); c != SLOT_NONE; c = g->copies[c].next) {
-        uint64_t label = g->copies[c].label;
+    if (st != ANX_OK)
+        t->status = st;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t label = t->scratch->hit_label[i];
 
         take_label(t, label, fetches ? search_distance(g, t->scratch, t->query, slot, label) : distance);
     }
-    pthread_mutex_unlock(&g->names);
 }
 
 void
@@ -201,6 +218,8 @@ search_graph(const struct graph *g, struct scratch *s, const anx_search_params *
         if (t.n_taken < k && enough < w.n)
             for (size_t i = enough; i < w.n && t.n_taken < k; i++)
                 hits_take(&t, walk_id(&w, i), w.dist[i]);
+        if (t.status != ANX_OK)
+            return anx_fail(err, t.status, "could not allocate room for copies");
         if (t.n_taken >= k || params->has_radius || w.n < ef || ef >= n || atomic_load(&g->n_dead) == 0)
             return ANX_OK;
     }
@@ -249,10 +268,11 @@ range_graph(const struct graph *g, struct scratch *s, const anx_search_params *p
                                .is_exact = code_query.is_exact };
         struct walk w;
         anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
-        size_t half = w.n / 2, n_last;
+        size_t half, n_last;
 
         if (st != ANX_OK)
             return st;
+        half = w.n / 2;
         list->n = 0;
         hits_take_nearest(&t, &w, half, SIZE_MAX);
         n_last = t.n_taken;

@@ -35,9 +35,9 @@ struct hit_taker {
     size_t n_taken;
     anx_status status;
 };
-/* How many candidates are measured on their rows: 8-bit codes put a true neighbor at most about this far off its rank
- * (measured: 14 more than k at recall 0.95, 30 at 0.99). With few dimensions a code says less, and rows are as short as
- * codes: then all are measured. */
+/* How many candidates are measured on their rows: 8-bit codes put a true neighbor at most about this far off
+ * its rank (measured: 14 more than k at recall 0.95, 30 at 0.99). With few dimensions a code says less, and
+ * rows are as short as codes: then all are measured. */
 #define RERANK_MORE 24
 #define RERANK_ALL_SIZE 128 /* bytes of a row */
 static inline size_t
@@ -53,13 +53,15 @@ rerank_patience(const struct graph *g, size_t ef)
 {
     return g->row_size <= RERANK_ALL_SIZE ? SIZE_MAX : 4 + ef / 16;
 }
-/* Measures the candidates of a walk in order until `enough` were looked at or `patience` of them in a row brought
- * nothing. */
+/* Measures the candidates of a walk in order until `enough` were looked at or `patience` of them in a row
+ * brought nothing. */
 void hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size_t patience);
 void search_make_query(const struct graph *g, struct scratch *s, const void *query, struct space_query *out);
 /* One walk with a list of ef; w lives in the scratch. */
 anx_status search_walk_graph(const struct graph *g, struct scratch *s, const anx_search_params *params,
                              const struct space_query *query, size_t ef, struct walk *w, anx_error *err);
+/* Labels of the copies of a row into s->hit_label; no lock is held afterwards. ANX_E_NOMEM. */
+anx_status copies_of(const struct graph *g, struct scratch *s, uint32_t slot, size_t *n);
 /* code_distance is used as the distance when codes are exact. */
 void hits_take(struct hit_taker *t, uint32_t slot, int32_t code_distance);
 

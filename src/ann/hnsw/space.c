@@ -326,7 +326,6 @@ space_query(const struct space *space, const void *query, struct space_query *ou
         out->code[i] ^= 0x80u;
     memset(out->code + space->turned_dim, 0, space->stride - space->turned_dim);
     out->is_dot = true;
-    out->dot_scale = scale > 0 ? 1.0f / (scale * space->step) : 0.0f;
 }
 
 /* --- fitting --- */

@@ -1,13 +1,26 @@
 /* The code space of a graph: how rows become the compact codes that searches walk on.
  *
  * Every metric is turned into squared l2 (or hamming) between codes, so that one kernel, one pruning rule and
- * one bulk build serve all of them: l2       as it is cosine   rows are normalized first; then |a-b|^2 = 2 -
- * 2 cos ip       rows get one more component sqrt(M^2 - |x|^2), M the longest row; then l2 order is ip order
- * for any query (Bachrach et al., RecSys 2014); the query's extra component is 0 Three kinds of code:
- *     LOSSLESS l2 over rows of integers 0..255: the row itself. Code distances are the answer; no rerank,
- * rows not kept. ROTATED  rows are centred, turned by a random orthogonal map (signs and Walsh-Hadamard
- * blocks, twice), which gives every component about the same spread, then rounded to 8 bits with one step for
- * all components. BITS     packed bits, hamming. Immutable after space_fit; any number of threads. */
+ * one bulk build serve all of them:
+ *
+ *     l2       as it is
+ *
+ *     cosine   rows are normalized first; then |a-b|^2 = 2 - 2 cos
+ *
+ *     ip       rows get one more component sqrt(M^2 - |x|^2), M the longest row; then l2 order is ip order
+ *              for any query (Bachrach et al., RecSys 2014); the query's extra component is 0
+ *
+ * Three kinds of code:
+ *
+ *     LOSSLESS l2 over rows of integers 0..255: the row itself. Code distances are the answer when the query
+ *              is such a row too; rows are not kept.
+ *
+ *     ROTATED  rows are centred, turned by a random orthogonal map (signs and Walsh-Hadamard blocks, twice),
+ *              which gives every component about the same spread, then rounded to 8 bits with one step.
+ *
+ *     BITS     packed bits, hamming.
+ *
+ * Immutable after space_fit; any number of threads. */
 #ifndef ANX_ANN_HNSW_SPACE_H
 #define ANX_ANN_HNSW_SPACE_H
 
@@ -37,7 +50,6 @@ struct space_query {
     float *buffer; /* [turned_dim] scratch */
     bool is_dot;
     bool is_exact;   /* code distances are the answer: exact codes, and a query that they can express */
-    float dot_scale; /* |q-x|^2 in code units ~ dot_base - 2 * dot_scale * dot, used by stop rules only */
 };
 
 /* An unfitted space; lossless when that is still possible for the element kind and metric, else ROTATED or

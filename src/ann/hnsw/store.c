@@ -487,20 +487,26 @@ retire_memory(struct hnsw *index, void *memory)
     pthread_mutex_unlock(&index->retire_lock);
 }
 
+/* The exchange and the lists change under one lock, so that reclaim never gives slots of one graph to
+ * another. */
 void
-retire_graph(struct hnsw *index, struct graph *g)
+graph_publish(struct hnsw *index, struct graph *g)
 {
+    struct graph *old;
+
     pthread_mutex_lock(&index->retire_lock);
-    /* The slots waiting belong to this graph and go with it. */
-    while (index->retired_slots) {
+    old = atomic_exchange(&index->graph, g);
+    while (index->retired_slots) { /* these belong to the old graph and go with it */
         struct retired_slots *r = index->retired_slots;
 
         index->retired_slots = r->next;
         anx_free(index->base.params.alloc, r);
     }
-    g->retired_epoch = atomic_fetch_add(&index->epoch, 1);
-    g->retired_next = index->retired_graphs;
-    index->retired_graphs = g;
+    if (old) {
+        old->retired_epoch = atomic_fetch_add(&index->epoch, 1);
+        old->retired_next = index->retired_graphs;
+        index->retired_graphs = old;
+    }
     pthread_mutex_unlock(&index->retire_lock);
 }
 
@@ -525,10 +531,11 @@ void
 reclaim(struct hnsw *index)
 {
     const anx_alloc *alloc = index->base.params.alloc;
-    struct graph *g = atomic_load(&index->graph);
+    struct graph *g;
     uint64_t oldest;
 
     pthread_mutex_lock(&index->retire_lock);
+    g = atomic_load(&index->graph);
     if (!index->retired && !index->retired_slots && !index->retired_graphs) {
         pthread_mutex_unlock(&index->retire_lock);
         return;

@@ -9,7 +9,7 @@
 
 #include "ann/hnsw/hnsw_int.h"
 
-/* A graph without links or codes (small) or with both. space_from (may be NULL) is copied deeply. */
+/* A graph without links or codes (small) or with both. */
 anx_status
 graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **out, anx_error *err);
 void graph_destroy(struct graph *g);
@@ -48,7 +48,9 @@ void reader_leave(struct scratch *scratch);
 void *retirable_create(const anx_alloc *alloc, size_t size);
 void retirable_free(const anx_alloc *alloc, void *memory);
 void retire_memory(struct hnsw *index, void *memory);
-void retire_graph(struct hnsw *index, struct graph *g);
+/* Makes g the current graph; the old one goes when no reader can hold it. Caller holds the gate exclusively.
+ */
+void graph_publish(struct hnsw *index, struct graph *g);
 void retire_slots(struct graph *g, const uint32_t *slots, size_t n);
 /* Frees what no reader can hold any more; slots go back to the current graph's free list. */
 void reclaim(struct hnsw *index);

@@ -44,8 +44,9 @@ struct layer *upper_add_layer(struct graph *g, unsigned level, uint32_t n, anx_e
 
 /* The level whose layer is scanned; 0 when there are no layers. */
 size_t upper_entry_level(const struct graph *g, const struct upper *u);
-/* Where a walk over layer 0 starts: the end of the descent, and the nearest nodes of the scanned layer (`max` in all), so that
- * a walk also meets parts of the graph that the descent's end is not linked with. n stays 0 only when the graph is empty. */
+/* Where a walk over layer 0 starts: the end of the descent, and the nearest nodes of the scanned layer (`max`
+ * in all), so that a walk also meets parts of the graph that the descent's end is not linked with. n stays 0
+ * only when the graph is empty. */
 #define STARTS_SEARCH 4
 #define STARTS_INSERT 12
 struct starts {

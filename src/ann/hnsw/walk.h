@@ -4,8 +4,7 @@
  *
  * Source: arXiv 1603.09320 algorithm 2, with one sorted list in the place of two heaps (as in NSG, arXiv
  * 1707.00143): for lists of up to a few thousand an insertion is a SIMD count and two short memmoves.
- * Distances and ids are separate arrays for that reason. Departure: a second stop rule by distance, see
- * struct walk. */
+ * Distances and ids are separate arrays for that reason. */
 #ifndef ANX_ANN_HNSW_WALK_H
 #define ANX_ANN_HNSW_WALK_H
 

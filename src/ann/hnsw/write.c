@@ -18,6 +18,7 @@
 #define DEAD_MIN 64
 /* A batch at least this share of the rows there already is cheaper to build anew, together with them. */
 #define REBUILD_SHARE 0.5
+#define BATCH_THREADS_FROM 64 /* rows; fewer are added before threads have started */
 
 static anx_status
 fail_exists(uint64_t label, anx_error *err)
@@ -148,6 +149,8 @@ add_linked(struct hnsw *h, struct graph *g, struct scratch *s, uint64_t label, c
             set_flags(g, slot, FLAG_LIVE);
         else
             atomic_fetch_add(&g->n_dead, 1); /* linked, never live: repair takes it out */
+    } else if (graph_flags(g, slot) & FLAG_LINKED) {
+        atomic_fetch_add(&g->n_dead, 1); /* out of memory half way: repair takes it out */
     } else {
         slot_give_back(g, slot); /* never linked, no reader has seen it */
     }
@@ -307,18 +310,21 @@ hnsw_add_batch(anx_index *index, size_t n, const uint64_t *labels, const void *v
     struct hnsw *h = (struct hnsw *) index;
     struct batch b = { .h = h, .labels = labels, .vectors = vectors, .err = err };
     size_t have = anx_index_count(index);
+    anx_pool *pool;
     anx_status st = check_new_labels(h, n, labels, err);
 
     if (st != ANX_OK)
         return st;
     if (have + n > SMALL_MAX && (double) n >= REBUILD_SHARE * (double) have)
         return rebuild_with(h, n, labels, vectors, err);
-    if (!index_pool(index))
+    /* Not the index's pool: an add may need that for a rebuild, and pools do not nest. */
+    pool = anx_pool_create(n < BATCH_THREADS_FROM ? 1 : index->params.threads);
+    if (!pool)
         return anx_fail(err, ANX_E_NOMEM, "could not start threads");
     pthread_mutex_init(&b.lock, NULL);
-    /* Not on the index's pool: an add may need that for a rebuild, and pools do not nest. */
-    add_range(&b, 0, n, 0);
+    anx_pool_for(pool, n, 16, add_range, &b);
     pthread_mutex_destroy(&b.lock);
+    anx_pool_destroy(pool);
     return b.status;
 }
 
@@ -386,8 +392,8 @@ hnsw_update(anx_index *index, uint64_t label, const void *vector, anx_error *err
     return hnsw_add(index, label, vector, err);
 }
 
-/* Twice the rows since the entry was chosen, or the layer that was scanned then has outgrown that: what was right for few
- * nodes may now miss whole clusters. */
+/* Twice the rows since the entry was chosen, or the layer that was scanned then has outgrown that: what was
+ * right for few nodes may now miss whole clusters. */
 static bool
 is_entry_due(struct hnsw *h)
 {
