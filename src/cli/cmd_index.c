@@ -67,7 +67,9 @@ print_info(const anx_file_info *info)
     if (info->deleted > 0)
         printf(", and %zu removed", info->deleted);
     printf("\n");
-    if (info->kind == ANX_INDEX_HNSW)
+    if (info->kind == ANX_INDEX_HNSW && info->format == ANX_FILE_ANNEX)
+        printf("graph         m %zu, maximum level %zu\n", info->m, info->max_level);
+    else if (info->kind == ANX_INDEX_HNSW)
         printf("graph         m %zu, %zu at the bottom, maximum level %zu\n", info->m, info->m0,
                info->max_level);
     if (info->format != ANX_FILE_ANNEX)

@@ -32,6 +32,9 @@ struct bulk {
     struct bulk_progress *progress;
     atomic_size_t done;
     atomic_bool failed;
+    uint64_t seed;
+    anx_status part_status[2];
+    anx_error part_error[2];
 };
 
 static void
@@ -166,6 +169,36 @@ collect_candidates(struct bulk *b, uint64_t seed, anx_error *err)
     return st;
 }
 
+/* The layers, which are one thread's work, are made while the pool collects candidates: neither needs the other. */
+static void
+run_part(void *context, size_t begin, size_t end, size_t worker)
+{
+    struct bulk *b = context;
+
+    (void) worker;
+    for (size_t part = begin; part < end; part++)
+        b->part_status[part] = part == 0 ? build_upper(b, b->seed, &b->part_error[part])
+                                         : collect_candidates(b, b->seed, &b->part_error[part]);
+}
+
+static anx_status
+build_parts(struct bulk *b, anx_error *err)
+{
+    anx_pool *side = anx_pool_create(anx_pool_size(b->pool) > 1 ? 2 : 1);
+
+    if (!side)
+        return anx_fail(err, ANX_E_NOMEM, "could not start build threads");
+    anx_pool_for(side, 2, 1, run_part, b);
+    anx_pool_destroy(side);
+    for (size_t part = 0; part < 2; part++)
+        if (b->part_status[part] != ANX_OK) {
+            if (err)
+                *err = b->part_error[part];
+            return b->part_status[part];
+        }
+    return ANX_OK;
+}
+
 static anx_status
 link_level0(struct bulk *b, anx_error *err)
 {
@@ -192,7 +225,8 @@ bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *
 {
     const anx_alloc *alloc = g->index->base.params.alloc;
     size_t n_worker = anx_pool_size(pool);
-    struct bulk b = { .g = g, .pool = pool, .n = atomic_load(&g->n_slot), .progress = progress };
+    struct bulk b = { .g = g, .pool = pool, .n = atomic_load(&g->n_slot), .progress = progress,
+                      .seed = seed };
     anx_status st = ANX_OK;
 
     if (b.n == 0)
@@ -205,9 +239,7 @@ bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *
         if (!(b.scratch[i] = scratch_acquire(g->index, err)))
             st = ANX_E_NOMEM;
     if (st == ANX_OK)
-        st = build_upper(&b, seed, err);
-    if (st == ANX_OK)
-        st = collect_candidates(&b, seed, err);
+        st = build_parts(&b, err);
     if (st == ANX_OK)
         st = link_level0(&b, err);
     for (uint32_t i = 0; i < b.n && st == ANX_OK; i++)

@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 
-#define EF_UPPER 64 /* candidate list while linking layers above 0 */
+#define EF_UPPER 40 /* candidate list while linking layers above 0 */
 
 struct layer_view {
     const struct graph *g;
