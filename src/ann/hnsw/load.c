@@ -15,6 +15,7 @@
  * arrive. */
 #define FIT_SHARE 0.05
 #define FIT_MIN 20000
+#define FIT_SAMPLE 8000 /* rows looked at; mean and spread need no more */
 /* More clipped components than this share: the rows that were sampled do not speak for the rest; fit again.
  */
 #define CLIPPED_MAX 0.01
@@ -23,6 +24,7 @@ struct load {
     struct hnsw *index;
     struct graph *g;
     size_t expected;
+    bool is_batch; /* all rows come at once: encoding them on all threads at the end is faster than one by one */
     bool is_fitted;
     size_t n_encoded; /* slots below have codes */
     atomic_size_t n_clipped;
@@ -40,6 +42,12 @@ static const anx_alloc *
 load_alloc(const struct load *load)
 {
     return load->index->base.params.alloc;
+}
+
+void
+load_as_batch(struct load *load)
+{
+    load->is_batch = true;
 }
 
 struct load *
@@ -111,7 +119,7 @@ fit(struct load *load, anx_error *err)
 {
     const anx_index_params *params = &load->index->base.params;
     size_t have = load->g->keeps_rows ? load_count(load) : load->n_pending;
-    size_t limit = params->sample_size ? params->sample_size : FIT_MIN;
+    size_t limit = params->quantization == ANX_QUANTIZATION_SQ8 ? params->sample_size : FIT_SAMPLE;
     struct sampled sample = { load, have < limit ? have : limit, have };
     float quantile = params->quantization == ANX_QUANTIZATION_SQ8 ? params->quantile : 0;
 
@@ -200,6 +208,8 @@ is_time_to_fit(const struct load *load)
     size_t want = (size_t) ((double) load->expected * FIT_SHARE);
     size_t sample = load->index->base.params.sample_size;
 
+    if (load->is_batch && load->g->keeps_rows)
+        return false;
     if (!load->g->keeps_rows) /* rows are dropped once encoded, so the sample is what has come by then */
         want = sample ? sample : FIT_MIN;
     else if (want < FIT_MIN)
@@ -540,8 +550,12 @@ hnsw_rebuild_locked(struct hnsw *index, uint64_t label, const void *vector, stru
 {
     struct graph *old = atomic_load(&index->graph), *g = NULL;
     struct load *load = load_begin(index, atomic_load(&old->n_live) + 1, err);
-    anx_status st = load ? load_from_graph(load, old, err) : ANX_E_NOMEM;
+    anx_status st = ANX_E_NOMEM;
 
+    if (load) {
+        load_as_batch(load);
+        st = load_from_graph(load, old, err);
+    }
     if (st == ANX_OK && label != ANX_LABEL_NONE)
         st = load_rows(load, 1, &label, vector, err);
     if (st != ANX_OK) {

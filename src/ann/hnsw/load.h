@@ -13,6 +13,8 @@ void hnsw_loader_abort(anx_loader *loader);
 
 /* Rows being gathered into a new graph. */
 struct load;
+/* Says that no time can be saved by encoding rows as they arrive: all come at once. */
+void load_as_batch(struct load *load);
 struct load *load_begin(struct hnsw *index, size_t expected, anx_error *err);
 anx_status
 load_rows(struct load *load, size_t n, const uint64_t *labels, const void *vectors, anx_error *err);

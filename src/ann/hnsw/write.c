@@ -274,7 +274,11 @@ rebuild_with(struct hnsw *h, size_t n, const uint64_t *labels, const void *vecto
     pthread_rwlock_wrlock(&h->gate);
     old = atomic_load(&h->graph);
     load = load_begin(h, atomic_load(&old->n_live) + n, err);
-    st = load ? load_from_graph(load, old, err) : ANX_E_NOMEM;
+    st = ANX_E_NOMEM;
+    if (load) {
+        load_as_batch(load);
+        st = load_from_graph(load, old, err);
+    }
     if (st == ANX_OK)
         st = load_rows(load, n, labels, vectors, err);
     if (st == ANX_OK)
