@@ -24,7 +24,8 @@ struct load {
     struct hnsw *index;
     struct graph *g;
     size_t expected;
-    bool is_batch; /* all rows come at once: encoding them on all threads at the end is faster than one by one */
+    bool is_batch; /* all rows come at once: encoding them on all threads at the end is faster than one by one
+                    */
     bool is_fitted;
     size_t n_encoded; /* slots below have codes */
     atomic_size_t n_clipped;
