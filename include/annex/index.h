@@ -96,7 +96,8 @@ typedef enum anx_quantization {
 } anx_quantization;
 
 /* Reads the row of `label` in the index's element kind into `row`; false when it has none (then the distance
- * from the codes stands). Called from any searching thread, holding no lock. Used to rerank when quantization
+ * from the codes stands). Called from any searching thread, holding no lock; a rebuild
+ * calls it while writers wait. Used to rerank when quantization
  * is SQ8. */
 typedef bool (*anx_fetch_fn)(void *context, uint64_t label, void *row);
 
@@ -110,7 +111,8 @@ typedef struct anx_index_params {
     uint64_t seed;          /* same seed, one thread, same calls: the same graph */
     size_t threads;         /* for batches, training and flat/ivf search over several queries; 0: every CPU */
     size_t m;               /* hnsw */
-    size_t ef_construction; /* hnsw */
+    size_t ef_construction; /* hnsw: candidates of a single insert; bulk builds compare ef_construction / 100
+                             * partitions (1..8): more take longer and search faster */
     size_t ef;              /* hnsw: default candidate list of a search; 0: 64 */
     size_t centroids;       /* ivf: number of lists, 1..65536 */
     size_t nprobe;          /* ivf: default lists of a search; 0: 1 */
@@ -180,7 +182,7 @@ typedef struct anx_filter {
 } anx_filter;
 
 typedef struct anx_search_params {
-    size_t ef;     /* hnsw: candidate list; raised to k; 0: the index's default */
+    size_t ef;     /* hnsw: candidate list; raised to k and a few more; 0: the default */
     size_t nprobe; /* ivf; 0: the index's default */
     float radius;  /* with has_radius only rows with distance < radius are returned */
     bool has_radius;

@@ -1,4 +1,5 @@
-/* Rows for the tests of the graph index: points around cluster centres, in every element kind; seeds are fixed. */
+/* Rows for the tests of the graph index: points around cluster centres, in every element kind; seeds are
+ * fixed. */
 #ifndef ANX_TEST_HNSW_DATA_H
 #define ANX_TEST_HNSW_DATA_H
 

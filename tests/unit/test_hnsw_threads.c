@@ -85,7 +85,8 @@ writers_and_readers_run_at_once(void **state)
     data_fini(&d);
 }
 
-/* An index that grows from nothing goes through its small form, a first build and repairs while searches run. */
+/* An index that grows from nothing goes through its small form, a first build and repairs while searches run.
+ */
 static void *
 grow_thread(void *context)
 {
@@ -113,8 +114,12 @@ index_grows_under_searches(void **state)
     data_init(&d, ANX_METRIC_L2, ANX_SCALAR_F32, DIM);
     index = build(&d, 0, ANX_INDEX_HNSW);
     for (size_t i = 0; i < 4; i++) {
-        party[i] = (struct party) { .index = index, .d = &d, .from = i * 1200, .to = (i + 1) * 1200, .stop = &stop,
-                                    .searches = &searches };
+        party[i] = (struct party){ .index = index,
+                                   .d = &d,
+                                   .from = i * 1200,
+                                   .to = (i + 1) * 1200,
+                                   .stop = &stop,
+                                   .searches = &searches };
         assert_int_equal(pthread_create(&thread[i], NULL, i < 2 ? grow_thread : search_thread, &party[i]), 0);
     }
     for (size_t i = 0; i < 4; i++) {

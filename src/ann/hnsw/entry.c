@@ -9,8 +9,7 @@
 #define ISLAND_EF \
     128 /* a row that is not found with this list either lies in a region that searches do not enter */
 #define CHOOSE_SAMPLE 400
-#define CHOOSE_TOLERANCE \
-    4 /* of the sample: a broader scan costs every search more than 1 % of missed rows is worth */
+#define CHOOSE_TOLERANCE 1 /* of the sample */
 #define PROMOTE_SAMPLE 5000 /* 7 us each */
 
 /* Does a short walk to a row of the graph find it? */

@@ -15,6 +15,9 @@
 #define WALK_AHEAD level0_ahead
 #include "ann/hnsw/walk_run.h"
 
+/* A list of no more than k finds the first neighbors of a region and misses the next ones: a few more places
+ * cost little and are worth 2 % of recall at ef = k = 10. */
+#define EF_MARGIN_MAX 8
 /* A range search that needs a longer list than this scans instead. */
 #define RANGE_EF_MAX 4096
 
@@ -199,7 +202,9 @@ static anx_status
 search_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
              size_t k, struct top_k *top, anx_error *err)
 {
-    size_t ef = params->ef > k ? params->ef : k, n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    size_t least = k + (k / 2 < EF_MARGIN_MAX ? k / 2 : EF_MARGIN_MAX);
+    size_t ef = params->ef > least ? params->ef : least,
+           n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
     struct space_query code_query;
 
     search_make_query(g, s, query, &code_query);
