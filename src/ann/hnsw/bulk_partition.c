@@ -13,7 +13,7 @@
 #define ROW_BLOCK 32    /* rows multiplied at a time: their distances stay in L2 */
 #define FAN_OUT_MAX 32
 #define KEEP_MAX 32
-#define GROUP_FROM 3000 /* leaders are searched in two levels from here on */
+#define GROUP_FROM 20000 /* from here on leaders are searched in two levels */
 #define GROUPS_PROBED 8
 
 struct partition {

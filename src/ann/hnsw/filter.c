@@ -272,7 +272,7 @@ filter_search(const struct graph *g, struct scratch *s, const anx_search_params 
 
     search_make_query(g, s, query, &code_query);
     want = (size_t) (hops * (share < 1 ? share : 1)) + 1;
-    for (list = (size_t) (hops * LIST_SLACK);; list *= 2, hops *= 2) {
+    for (list = (size_t) (hops * LIST_SLACK);; list *= 2) {
         struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top,
                                .is_exact = code_query.is_exact };
         struct walk w;
@@ -280,7 +280,7 @@ filter_search(const struct graph *g, struct scratch *s, const anx_search_params 
         anx_status st;
 
         top->n = 0;
-        if (hops * WALK_DISTANCES > scan || list > EF_WALK_MAX || list >= n)
+        if ((double) list / LIST_SLACK * WALK_DISTANCES > scan || list > EF_WALK_MAX || list >= n)
             return filter_scan(g, s, &code_query, &t, k, err);
         st = walk_passing(&t, &code_query, want, list, &w, &is_enough, err);
         if (st != ANX_OK)
