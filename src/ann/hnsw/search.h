@@ -51,7 +51,7 @@ rerank_count(const struct graph *g, const struct space_query *query, size_t k, s
 static inline size_t
 rerank_patience(const struct graph *g, size_t ef)
 {
-    return g->row_size <= RERANK_ALL_SIZE ? SIZE_MAX : 4 + ef / 16;
+    return g->row_size <= RERANK_ALL_SIZE ? SIZE_MAX : 6 + ef / 8;
 }
 /* Measures the candidates of a walk in order until `enough` were looked at or `patience` of them in a row
  * brought nothing. */
