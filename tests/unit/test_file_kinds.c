@@ -506,6 +506,39 @@ damaged_files_of_every_kind(void **state)
                   n_file, n_sound);
 }
 
+/* Removals leave freed slots behind, with links that nobody follows any more: the file is taken all the same.
+ */
+static void
+removed_rows_do_not_spoil_a_file(void **state)
+{
+    (void) state;
+    for (anx_index_kind kind = ANX_INDEX_FLAT; kind <= ANX_INDEX_IVF; kind++) {
+        anx_save_params params = { ANX_FILE_ANNEX, false, false };
+        size_t n_left = N_ROW * 2;
+        struct fixture f;
+        struct bytes file;
+        anx_index *index;
+        anx_error err;
+
+        fixture_open(&f, kind, &spaces[0], N_ROW * 2, ANX_QUANTIZATION_NONE);
+        /* From the end, so that what is left are the first labels; more than repair waits for. */
+        for (size_t i = 0; i < N_ROW / 2; i++) {
+            if (anx_index_remove(f.index, f.labels[--n_left], &err) != ANX_OK)
+                fail_msg("remove: %s", err.message);
+            if (i % 100 == 99) /* a slot used again, and left again */
+                if (anx_index_update(f.index, f.labels[0], f.rows, &err) != ANX_OK)
+                    fail_msg("update: %s", err.message);
+        }
+        file = save_index(f.index, &params);
+        if (load_index(&file, &index, &err) != ANX_OK)
+            fail_msg("kind %d: load: %s", (int) kind, err.message);
+        check_rows_of(index, &f, n_left);
+        anx_index_destroy(index);
+        bytes_free(&file);
+        fixture_close(&f);
+    }
+}
+
 /* What another reader sees of our file: from the entry, following links of level 0 alone, it gets to every
  * row. */
 static void
@@ -584,6 +617,7 @@ main(void)
         cmocka_unit_test(codes_only_goes_into_our_format_alone),
         cmocka_unit_test(hostile_sections_do_no_harm),
         cmocka_unit_test(damaged_files_of_every_kind),
+        cmocka_unit_test(removed_rows_do_not_spoil_a_file),
         cmocka_unit_test(others_can_reach_every_row),
         cmocka_unit_test(a_failed_save_leaves_nothing),
     };

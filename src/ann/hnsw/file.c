@@ -444,8 +444,11 @@ check_links(const struct restore *r, anx_error *err)
 {
     for (uint32_t slot = 0; slot < r->n_slot; slot++) {
         uint32_t ids[ANX_HNSW_M_MAX * 4];
-        size_t n = links_read(graph_links(r->g, slot), r->g->degree, ids);
+        size_t n;
 
+        if (!(graph_flags(r->g, slot) & FLAG_LINKED))
+            continue; /* a freed slot keeps its old links until it is used again; nobody comes to it */
+        n = links_read(graph_links(r->g, slot), r->g->degree, ids);
         for (size_t i = 0; i < n; i++)
             if (ids[i] >= r->n_slot || ids[i] == slot || !(graph_flags(r->g, ids[i]) & FLAG_LINKED))
                 return anx_fail(err, ANX_E_CORRUPT, "row %u links to row %u, which is not in the graph", slot,
