@@ -1,0 +1,603 @@
+/* Transactions: steps are kept until the commit, which applies them all or none.
+ *
+ * A step of documents is kept as JSON text, which is parsed when it arrives (so that its errors are reported
+ * at once) and again at the commit, under the indexes of that moment. A step with a query is kept as SQL.
+ *
+ * Commit. Without queries all documents fold into one set of changes, which is applied like one large write,
+ * but published under one hold of data_lock. With queries the steps are run one after the other under that
+ * hold, since a query must see the steps before it, and what they change is noted; a failure undoes it.
+ * Either way the store gets one batch.
+ *
+ * Locks: list->lock (the list, and the counts of users) is never held while tx->lock is waited for; tx->lock
+ * is held by whoever works with a transaction, and is taken before any lock of its namespace. */
+#include <stdio.h>
+#include <sys/random.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "db/db_int.h"
+#include "db/modify.h"
+#include "db/persist.h"
+#include "db/stats.h"
+#include "db/write.h"
+
+enum { TX_MAX = 4096, TX_ID_LETTERS = 20, TX_ID_SIZE = 48, TX_IDLE_DEFAULT_S = 600 };
+
+struct tx_step {
+    struct tx_step *next;
+    bool is_query;
+    enum db_write_mode mode;
+    anx_text text; /* documents, or SQL */
+    const struct precept *precepts;
+    size_t n_precept, n_doc;
+};
+struct tx {
+    char id[TX_ID_SIZE];
+    struct ns *ns; /* a reference */
+    pthread_mutex_t lock;
+    /* Guarded by lock. */
+    anx_arena *arena; /* of the steps; owned */
+    struct tx_step *first, **end;
+    size_t n_doc, n_query;
+    bool is_finished;
+    /* Guarded by list->lock. */
+    struct tx *next;
+    size_t n_user;
+    bool is_listed;
+    uint64_t used_ns;
+};
+struct tx_list {
+    struct database *db;
+    pthread_mutex_t lock;
+    struct tx *first;
+    size_t n;
+};
+
+/* ---- The list ---- */
+
+struct tx_list *
+tx_list_create(struct database *db)
+{
+    struct tx_list *list = anx_alloc_zeroed(NULL, 1, sizeof(*list));
+
+    if (!list)
+        return NULL;
+    list->db = db;
+    pthread_mutex_init(&list->lock, NULL);
+    return list;
+}
+
+static void
+tx_free(struct tx *tx)
+{
+    ns_release(tx->ns);
+    anx_arena_destroy(tx->arena);
+    pthread_mutex_destroy(&tx->lock);
+    anx_free(NULL, tx);
+}
+
+void
+tx_list_destroy(struct tx_list *list)
+{
+    if (!list)
+        return;
+    while (list->first) {
+        struct tx *tx = list->first;
+
+        list->first = tx->next;
+        tx_free(tx);
+    }
+    pthread_mutex_destroy(&list->lock);
+    anx_free(NULL, list);
+}
+
+static void
+unlist_locked(struct tx_list *list, struct tx *tx)
+{
+    struct tx **at = &list->first;
+
+    while (*at && *at != tx)
+        at = &(*at)->next;
+    if (!*at)
+        return;
+    *at = tx->next;
+    tx->is_listed = false;
+    list->n--;
+}
+
+static struct tx *
+find_locked(struct tx_list *list, anx_text id)
+{
+    for (struct tx *tx = list->first; tx; tx = tx->next)
+        if (anx_text_equal(anx_text_of(tx->id), id))
+            return tx;
+    return NULL;
+}
+
+static bool
+is_of_another(struct database *db, anx_text id)
+{
+    struct engine *engine = db->engine;
+    bool found = false;
+
+    pthread_mutex_lock(&engine->lock);
+    for (size_t i = 0; i < engine->n_database && !found; i++) {
+        struct tx_list *list = engine->databases[i]->transactions;
+
+        if (!list || engine->databases[i] == db)
+            continue;
+        pthread_mutex_lock(&list->lock);
+        found = find_locked(list, id) != NULL;
+        pthread_mutex_unlock(&list->lock);
+    }
+    pthread_mutex_unlock(&engine->lock);
+    return found;
+}
+
+/* Its lock is held on success. */
+static anx_status
+tx_acquire(struct database *db, anx_text id, struct tx **out, anx_error *err)
+{
+    struct tx_list *list = db->transactions;
+    struct tx *tx;
+
+    *out = NULL;
+    pthread_mutex_lock(&list->lock);
+    tx = find_locked(list, id);
+    if (tx)
+        tx->n_user++;
+    pthread_mutex_unlock(&list->lock);
+    if (!tx && is_of_another(db, id))
+        return anx_fail(err, ANX_E_LOGIC, "Unexpected database name for this tx");
+    if (tx) {
+        pthread_mutex_lock(&tx->lock);
+        *out = tx;
+        if (!tx->is_finished)
+            return ANX_OK;
+    }
+    return anx_fail(err, ANX_E_NO_TX, "Invalid tx id");
+}
+
+static void
+tx_release(struct database *db, struct tx *tx)
+{
+    struct tx_list *list = db->transactions;
+    bool is_last;
+
+    if (!tx)
+        return;
+    pthread_mutex_unlock(&tx->lock);
+    pthread_mutex_lock(&list->lock);
+    tx->used_ns = anx_clock_ns();
+    tx->n_user--;
+    is_last = tx->n_user == 0 && !tx->is_listed;
+    pthread_mutex_unlock(&list->lock);
+    if (is_last)
+        tx_free(tx);
+}
+
+/* Nobody finds it any more; it is freed with its last user. */
+static void
+tx_finish(struct database *db, struct tx *tx)
+{
+    tx->is_finished = true;
+    pthread_mutex_lock(&db->transactions->lock);
+    unlist_locked(db->transactions, tx);
+    pthread_mutex_unlock(&db->transactions->lock);
+}
+
+void
+tx_list_sweep(struct tx_list *list)
+{
+    unsigned idle_s = list->db->engine->params.tx_idle_timeout_s;
+    uint64_t now = anx_clock_ns(), idle_ns = (idle_s ? idle_s : TX_IDLE_DEFAULT_S) * (uint64_t) 1000000000;
+    struct tx *old = NULL, *next;
+
+    pthread_mutex_lock(&list->lock);
+    for (struct tx *tx = list->first; tx; tx = next) {
+        next = tx->next;
+        if (tx->n_user > 0 || now - tx->used_ns < idle_ns)
+            continue;
+        unlist_locked(list, tx);
+        tx->next = old;
+        old = tx;
+    }
+    pthread_mutex_unlock(&list->lock);
+    for (; old; old = next) {
+        next = old->next;
+        tx_free(old);
+    }
+}
+
+/* ---- Begin ---- */
+
+static anx_status
+make_id(char id[TX_ID_SIZE], anx_error *err)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    uint8_t random[TX_ID_LETTERS];
+    struct timespec now;
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return anx_fail(err, ANX_E_SYSTEM, "could not get random bytes");
+    for (size_t i = 0; i < TX_ID_LETTERS; i++)
+        id[i] = letters[random[i] % (sizeof(letters) - 1)];
+    clock_gettime(CLOCK_REALTIME, &now);
+    (void) snprintf(id + TX_ID_LETTERS, TX_ID_SIZE - TX_ID_LETTERS, "_%lld",
+                    (long long) now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    return ANX_OK;
+}
+
+static anx_status
+check_ns(struct ns *ns, anx_error *err)
+{
+    anx_status st;
+
+    if (system_ns_kind(ns) != SYSTEM_NONE)
+        return anx_fail(err, ANX_E_LOGIC, "Cannot start transaction: '%s' is a system namespace", ns->name);
+    pthread_mutex_lock(&ns->write_lock);
+    st = ns_check_alive(ns, err);
+    if (st == ANX_OK && ns->pk == SIZE_MAX)
+        st = anx_fail(err, ANX_E_LOGIC, "Cannot start transaction: namespace '%s' doesn't contain PK index",
+                      ns->name);
+    pthread_mutex_unlock(&ns->write_lock);
+    return st;
+}
+
+static anx_status
+tx_create(struct database *db, anx_text ns, struct tx **out, anx_error *err)
+{
+    struct tx *tx = anx_alloc_zeroed(NULL, 1, sizeof(*tx));
+    anx_status st;
+
+    *out = NULL;
+    if (!tx)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a transaction");
+    pthread_mutex_init(&tx->lock, NULL);
+    tx->end = &tx->first;
+    tx->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    st = tx->arena ? ns_acquire(db, ns, &tx->ns, err)
+                   : anx_fail(err, ANX_E_NOMEM, "could not allocate a transaction");
+    if (st == ANX_OK)
+        st = check_ns(tx->ns, err);
+    if (st == ANX_OK)
+        st = make_id(tx->id, err);
+    if (st != ANX_OK) {
+        tx_free(tx);
+        return st;
+    }
+    *out = tx;
+    return ANX_OK;
+}
+
+anx_status
+db_tx_begin(struct database *db, anx_text ns, const struct db_session *session, anx_arena *arena,
+            anx_text *id, anx_error *err)
+{
+    struct tx_list *list = db->transactions;
+    struct tx *tx;
+    anx_status st = session ? db_session_check(session, err) : ANX_OK;
+
+    if (st == ANX_OK)
+        st = tx_create(db, ns, &tx, err);
+    if (st != ANX_OK)
+        return st;
+    *id = anx_arena_text(arena, anx_text_of(tx->id));
+    if (!id->data) {
+        tx_free(tx);
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a transaction");
+    }
+    pthread_mutex_lock(&list->lock);
+    if (list->n >= TX_MAX) {
+        st = anx_fail(err, ANX_E_LIMIT, "there are %zu open transactions, the limit is %d", list->n, TX_MAX);
+    } else {
+        tx->used_ns = anx_clock_ns();
+        tx->is_listed = true;
+        tx->next = list->first;
+        list->first = tx;
+        list->n++;
+    }
+    pthread_mutex_unlock(&list->lock);
+    if (st != ANX_OK)
+        tx_free(tx);
+    return st;
+}
+
+/* ---- Steps ---- */
+
+static anx_status
+add_step(struct tx *tx, struct tx_step step, anx_error *err)
+{
+    struct tx_step *copy = anx_arena_bytes(tx->arena, sizeof(*copy));
+
+    step.text = anx_arena_text(tx->arena, step.text);
+    if (!copy || !step.text.data)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a step of a transaction");
+    *copy = step;
+    *tx->end = copy;
+    tx->end = &copy->next;
+    return ANX_OK;
+}
+
+/* Parses every document. *good: where the last good one ends, *n_doc: how many there are. */
+static anx_status
+parse_all(struct tx *tx, anx_text json, size_t *good, size_t *n_doc, anx_error *err)
+{
+    struct json_reader *reader = json_reader_create();
+    anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    struct doc_draft draft;
+    size_t at = 0;
+    bool more = true;
+    anx_status st = ANX_OK;
+
+    *good = *n_doc = 0;
+    if (!reader || !arena)
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a reader");
+    pthread_rwlock_rdlock(&tx->ns->data_lock); /* for the shape */
+    if (st == ANX_OK)
+        st = ns_check_alive(tx->ns, err);
+    while (st == ANX_OK) {
+        st = json_read_doc(reader, json, &at, &more, tx->ns->names, &tx->ns->shape, arena, &draft, err);
+        if (st != ANX_OK || !more)
+            break;
+        anx_arena_reset(arena);
+        *good = at;
+        ++*n_doc;
+    }
+    pthread_rwlock_unlock(&tx->ns->data_lock);
+    json_reader_destroy(reader);
+    anx_arena_destroy(arena);
+    return st;
+}
+
+anx_status
+db_tx_write(struct database *db, anx_text id, enum db_write_mode mode, anx_text json,
+            const anx_text *precepts, size_t n_precept, const struct db_session *session, anx_error *err)
+{
+    struct tx_step step = { .mode = mode, .n_precept = n_precept };
+    struct precept *read = NULL;
+    size_t n_doc = 0;
+    struct tx *tx;
+    anx_error add_err;
+    anx_status st = tx_acquire(db, id, &tx, err), added = ANX_OK;
+
+    if (st == ANX_OK && session)
+        st = db_session_check(session, err);
+    if (st == ANX_OK)
+        st = precepts_read(precepts, n_precept, tx->arena, &read, err);
+    if (st == ANX_OK)
+        st = parse_all(tx, json, &json.size, &n_doc, err);
+    step.precepts = read;
+    step.text = json;
+    step.n_doc = n_doc;
+    if (n_doc > 0) /* what came before a bad document stays */
+        added = add_step(tx, step, &add_err);
+    if (added == ANX_OK && n_doc > 0)
+        tx->n_doc += n_doc;
+    if (added != ANX_OK && err)
+        *err = add_err;
+    tx_release(db, tx);
+    return added != ANX_OK ? added : st;
+}
+
+static anx_status
+check_query(const struct query *query, anx_error *err)
+{
+    if (query->type != QUERY_UPDATE && query->type != QUERY_DELETE)
+        return anx_fail(err, ANX_E_LOGIC, "Transactions support update/delete queries only");
+    if (query->n_merge > 0)
+        return anx_fail(err, ANX_E_PARAMS, "Merged sub-queries are not allowed inside TX");
+    if (query->n_join > 0)
+        return anx_fail(err, ANX_E_PARAMS, "Joined sub-queries are not allowed inside TX");
+    return ANX_OK;
+}
+
+anx_status
+db_tx_query(struct database *db, anx_text id, const struct query *query, const struct db_session *session,
+            anx_error *err)
+{
+    struct tx *tx;
+    anx_buffer sql;
+    anx_status st = tx_acquire(db, id, &tx, err);
+
+    anx_buffer_init(&sql, NULL, QUERY_TEXT_MAX);
+    if (st == ANX_OK && session)
+        st = db_session_check(session, err);
+    if (st == ANX_OK)
+        st = check_query(query, err);
+    if (st == ANX_OK) {
+        query_print_sql(query, false, &sql);
+        if (sql.failed)
+            st = anx_fail(err, ANX_E_NOMEM, "could not keep a query of a transaction");
+        else
+            st = add_step(tx, (struct tx_step) { .is_query = true, .text = { sql.data, sql.size } }, err);
+        tx->n_query += st == ANX_OK;
+    }
+    anx_buffer_fini(&sql);
+    tx_release(db, tx);
+    return st;
+}
+
+/* ---- Commit ---- */
+
+struct commit {
+    struct database *db;
+    struct tx *tx;
+    struct ns *ns;
+    const struct db_session *session;
+    struct json_reader *reader;
+    anx_arena *arena;
+    struct store_batch *batch;
+    size_t n_affected;
+    uint64_t ticket;
+};
+
+/* The documents of a step, into the changes. */
+static anx_status
+read_step(struct commit *c, const struct tx_step *step, struct changes *changes, anx_error *err)
+{
+    struct write_source source = { .mode = step->mode, .json = step->text, .reader = c->reader };
+    struct write_sink sink = { .changes = changes, .batch = c->batch };
+    bool more = true;
+    anx_status st = ANX_OK;
+
+    source.precepts = step->precepts;
+    source.n_precept = step->n_precept;
+    while (st == ANX_OK && more)
+        st = write_next(&source, &sink, &more, err);
+    c->n_affected += sink.n_affected;
+    return st;
+}
+
+static anx_status
+commit_documents(struct commit *c, anx_error *err)
+{
+    struct changes changes;
+    anx_status st = changes_init(&changes, c->ns, c->arena, c->tx->n_doc + 1, err);
+
+    for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
+        st = read_step(c, step, &changes, err);
+    if (st != ANX_OK) {
+        store_batch_destroy(c->batch);
+        return st;
+    }
+    return changes_apply(&changes, c->batch, CHANGES_AT_ONCE, NULL, &c->ticket, err);
+}
+
+/* One step of documents under the hold of data_lock. */
+static anx_status
+run_documents(struct commit *c, const struct tx_step *step, struct undo *undo, anx_error *err)
+{
+    struct changes changes;
+    uint64_t ticket;
+    anx_status st = changes_init(&changes, c->ns, c->arena, step->n_doc, err);
+
+    if (st == ANX_OK)
+        st = read_step(c, step, &changes, err);
+    return st == ANX_OK ? changes_apply(&changes, c->batch, CHANGES_LOCKED, undo, &ticket, err) : st;
+}
+
+static anx_status
+run_query(struct commit *c, const struct tx_step *step, struct undo *undo, anx_error *err)
+{
+    struct query query;
+    struct modify m = { .db = c->db, .ns = c->ns, .query = &query, .session = c->session, .arena = c->arena };
+    anx_status st = query_read_sql(step->text, c->arena, &query, NULL, err);
+
+    if (st != ANX_OK)
+        return st;
+    query.strict = STRICT_NONE;
+    m.undo = undo;
+    m.batch = c->batch;
+    st = modify_run(&m, err);
+    c->n_affected += m.n_affected;
+    return st;
+}
+
+static anx_status
+commit_steps(struct commit *c, anx_error *err)
+{
+    struct undo undo = { .ns = c->ns, .arena = c->arena };
+    anx_status st = ANX_OK;
+
+    pthread_rwlock_wrlock(&c->ns->data_lock);
+    for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
+        st = step->is_query ? run_query(c, step, &undo, err) : run_documents(c, step, &undo, err);
+    if (st == ANX_OK)
+        st = persist_submit(c->ns, c->batch, &c->ticket, err);
+    else
+        store_batch_destroy(c->batch);
+    if (st != ANX_OK)
+        undo_run(&undo);
+    pthread_rwlock_unlock(&c->ns->data_lock);
+    ns_sweep(c->ns);
+    return st;
+}
+
+static anx_status
+commit_locked(struct commit *c, anx_error *err)
+{
+    anx_status st = write_check_ns(c->ns, err);
+
+    if (st == ANX_OK)
+        st = persist_begin(c->ns, &c->batch, err);
+    if (st != ANX_OK)
+        return st;
+    return c->tx->n_query > 0 ? commit_steps(c, err) : commit_documents(c, err);
+}
+
+static anx_status
+commit_run(struct commit *c, anx_error *err)
+{
+    anx_status st;
+
+    if (!c->tx->first)
+        return ANX_OK;
+    c->reader = json_reader_create();
+    c->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    if (c->reader && c->arena) {
+        pthread_mutex_lock(&c->ns->write_lock);
+        st = commit_locked(c, err);
+        pthread_mutex_unlock(&c->ns->write_lock);
+    } else {
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a commit");
+    }
+    if (st == ANX_OK)
+        st = persist_wait(c->ns, c->ticket, err);
+    json_reader_destroy(c->reader);
+    anx_arena_destroy(c->arena);
+    return st;
+}
+
+static anx_status
+make_result(const struct commit *c, struct result **out, anx_error *err)
+{
+    anx_status st = result_create_items(c->ns, out, err);
+
+    if (st != ANX_OK)
+        return st;
+    result_show_total(*out);
+    for (size_t i = 0; st == ANX_OK && i < c->n_affected; i++)
+        st = result_add_empty(*out, err);
+    if (st != ANX_OK) {
+        result_free(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+anx_status
+db_tx_commit(struct database *db, anx_text id, const struct db_session *session, struct result **out,
+             anx_error *err)
+{
+    struct commit c = { .db = db, .session = session };
+    struct stats_call call;
+    anx_status st = tx_acquire(db, id, &c.tx, err);
+
+    *out = NULL;
+    if (st == ANX_OK) {
+        c.ns = c.tx->ns;
+        stats_begin(db, STATS_TRANSACTION, NULL, anx_text_of(c.ns->name), session, &call);
+        tx_finish(db, c.tx); /* whatever comes of it: a second commit is of a finished transaction */
+        st = commit_run(&c, err);
+        if (st == ANX_OK)
+            st = make_result(&c, out, err);
+        stats_end(&call);
+    }
+    tx_release(db, c.tx);
+    return st;
+}
+
+anx_status
+db_tx_rollback(struct database *db, anx_text id, const struct db_session *session, anx_error *err)
+{
+    struct tx *tx;
+    anx_status st = tx_acquire(db, id, &tx, err);
+
+    (void) session;
+    if (st == ANX_OK)
+        tx_finish(db, tx);
+    tx_release(db, tx);
+    return st;
+}

@@ -1,0 +1,478 @@
+/* Vector indexes of a namespace: definition to library index, and the life of a row's vectors. Searching is
+ * in vector_search.c, files in vector_file.c. The scheme of labels is in data.h.
+ *
+ * A library index takes writers and searches at once, so vectors go in and out without data_lock; what is
+ * under it is only the cell of the row, one store, which says which labels count. */
+#include "db/db_int.h"
+#include "db/vector_int.h"
+
+#include <math.h>
+
+static anx_index_kind
+kind_of(enum index_type type)
+{
+    if (type == INDEX_HNSW)
+        return ANX_INDEX_HNSW;
+    return type == INDEX_IVF ? ANX_INDEX_IVF : ANX_INDEX_FLAT;
+}
+
+static anx_status
+ann_create(const struct ns *ns, const struct index_def *def, anx_index **out, anx_error *err)
+{
+    anx_index_params params = ANX_INDEX_PARAMS_INIT;
+
+    params.kind = kind_of(def->index_type);
+    params.metric = def->vector.metric;
+    params.dim = def->vector.dim;
+    params.capacity = def->vector.start_size;
+    params.m = def->vector.m;
+    params.ef_construction = def->vector.ef_construction;
+    params.centroids = def->vector.centroids;
+    if (params.centroids > ANX_IVF_CENTROIDS_MAX)
+        params.centroids = ANX_IVF_CENTROIDS_MAX;
+    if (ns->database)
+        params.threads = ns->database->engine->params.n_thread;
+    return anx_index_create(&params, out, err);
+}
+
+anx_status
+vector_create(struct ns *ns, const struct ns_index *index, struct vector_index **out, anx_error *err)
+{
+    struct vector_index *v = anx_alloc_zeroed(NULL, 1, sizeof(*v));
+    anx_status st;
+
+    *out = NULL;
+    if (!v)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate an index");
+    v->def = index->def;
+    v->is_array = index->def->is_array;
+    v->metric = index->def->vector.metric;
+    v->dim = index->def->vector.dim;
+    chunks_init(&v->cells, sizeof(uint32_t));
+    v->empty = roaring_bitmap_create();
+    v->any = roaring_bitmap_create();
+    if (v->empty && v->any)
+        st = ann_create(ns, index->def, &v->ann, err);
+    else
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate an index");
+    if (st != ANX_OK) {
+        vector_destroy(v);
+        return st;
+    }
+    *out = v;
+    return ANX_OK;
+}
+
+void
+vector_destroy(struct vector_index *index)
+{
+    if (!index)
+        return;
+    anx_index_destroy(index->ann);
+    chunks_fini(&index->cells);
+    if (index->empty)
+        roaring_bitmap_free(index->empty);
+    if (index->any)
+        roaring_bitmap_free(index->any);
+    anx_free(NULL, index->dead);
+    anx_free(NULL, index);
+}
+
+/* ---- Into the library index ---- */
+
+anx_status
+vector_check_floats(const struct vector_index *index, const struct doc_vectors *vectors, anx_error *err)
+{
+    if (vectors->n > 0 && vectors->dim != index->dim)
+        return anx_fail(err, ANX_E_NOT_VALID,
+                        "Attempt to upsert vector of dimension %u in a float vector index of dimension %u",
+                        vectors->dim, index->dim);
+    for (size_t i = 0; i < (size_t) vectors->n * index->dim; i++)
+        if (!isfinite(vectors->floats[i]))
+            return anx_fail(err, ANX_E_NOT_VALID,
+                            "Attempt to upsert vector with a component that is not a finite number");
+    return ANX_OK;
+}
+
+static void
+remove_label(struct vector_index *v, uint64_t label)
+{
+    anx_error err;
+
+    /* Absent: it was never there (a batch that failed). Out of memory: a search drops it, and so does the
+     * next load of a file. */
+    (void) !anx_index_remove(v->ann, label, &err);
+}
+
+/* Are these floats in the index under labels of that generation? stored: room for one vector. */
+static bool
+has_floats(const struct vector_index *v, uint32_t row, uint32_t generation, const struct doc_vectors *vectors,
+           float *stored)
+{
+    anx_error err;
+
+    for (uint32_t p = 0; p < vectors->n; p++) {
+        uint64_t label = vector_label(v, row, generation, p);
+
+        if (!anx_index_contains(v->ann, label) || anx_index_get(v->ann, label, stored, &err) != ANX_OK)
+            return false;
+        if (memcmp(stored, vectors->floats + (size_t) p * v->dim, v->dim * sizeof(float)) != 0)
+            return false;
+    }
+    return true;
+}
+
+/* Vectors that do not change stay where they are: most updates are about other fields. */
+static anx_status
+set_cell(const struct vector_index *v, struct vector_change *c, float *stored, anx_error *err)
+{
+    uint32_t cell = vector_cell(v, c->row);
+    anx_status st = vector_check_floats(v, &c->vectors, err);
+
+    if (st == ANX_OK && c->vectors.n > UINT32_MAX >> 1)
+        st = anx_fail(err, ANX_E_LIMIT, "a document has %u vectors in one field", c->vectors.n);
+    if (st != ANX_OK)
+        return st;
+    c->is_same =
+        cell > 1 && cell >> 1 == c->vectors.n && has_floats(v, c->row, cell & 1, &c->vectors, stored);
+    c->cell = c->is_same ? cell : c->vectors.n << 1 | (~cell & 1);
+    return ANX_OK;
+}
+
+/* New vectors of the changes side by side. */
+static anx_status
+add_batch(struct vector_index *v, const struct vector_change *changes, size_t n, size_t count, anx_error *err)
+{
+    uint64_t *labels = anx_alloc_array(NULL, count, sizeof(*labels));
+    float *floats = anx_alloc_array(NULL, count, v->dim * sizeof(*floats));
+    size_t at = 0;
+    anx_status st = ANX_OK;
+
+    if (!labels || !floats)
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate %zu vectors", count);
+    for (size_t i = 0; st == ANX_OK && i < n; i++) {
+        const struct vector_change *c = &changes[i];
+
+        if (c->is_same || c->vectors.n == 0)
+            continue;
+        memcpy(floats + at * v->dim, c->vectors.floats, (size_t) c->vectors.n * v->dim * sizeof(*floats));
+        for (uint32_t p = 0; p < c->vectors.n; p++)
+            labels[at++] = vector_label(v, c->row, c->cell & 1, p);
+    }
+    if (st == ANX_OK)
+        st = count == 1 ? anx_index_add(v->ann, labels[0], floats, err)
+                        : anx_index_add_batch(v->ann, count, labels, floats, err);
+    anx_free(NULL, labels);
+    anx_free(NULL, floats);
+    return st;
+}
+
+anx_status
+vector_prepare(struct vector_index *index, struct vector_change *changes, size_t n, anx_error *err)
+{
+    float *stored = anx_alloc_array(NULL, index->dim, sizeof(*stored));
+    size_t count = 0;
+    anx_status st = stored ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a vector");
+
+    vector_sweep(index); /* a row that changes twice under one hold takes up the labels it had before */
+    for (size_t i = 0; st == ANX_OK && i < n; i++) {
+        st = set_cell(index, &changes[i], stored, err);
+        if (st == ANX_OK && !changes[i].is_same)
+            count += changes[i].vectors.n;
+    }
+    anx_free(NULL, stored);
+    if (st != ANX_OK || count == 0)
+        return st;
+    st = add_batch(index, changes, n, count, err);
+    if (st == ANX_E_EXISTS) { /* labels that could not be removed when their time had come */
+        vector_cancel(index, changes, n);
+        st = add_batch(index, changes, n, count, err);
+    }
+    if (st != ANX_OK)
+        vector_cancel(index, changes, n); /* a batch that ran out of memory may have put some in */
+    return st;
+}
+
+void
+vector_cancel(struct vector_index *index, const struct vector_change *changes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        for (uint32_t p = 0; !changes[i].is_same && p < changes[i].vectors.n; p++)
+            remove_label(index, vector_label(index, changes[i].row, changes[i].cell & 1, p));
+}
+
+/* ---- Publishing ---- */
+
+anx_status
+vector_reserve(struct vector_index *index, uint32_t end, anx_error *err)
+{
+    return chunks_reserve(&index->cells, end, err);
+}
+
+static void
+bury(struct vector_index *v, uint64_t label)
+{
+    if (v->n_dead == v->dead_capacity) {
+        size_t capacity = v->dead_capacity ? 2 * v->dead_capacity : 64;
+        uint64_t *dead = anx_realloc_array(NULL, v->dead, capacity, sizeof(*dead));
+
+        if (!dead) {
+            remove_label(v, label); /* slower for the readers who wait, but it cannot fail */
+            return;
+        }
+        v->dead = dead;
+        v->dead_capacity = capacity;
+    }
+    v->dead[v->n_dead++] = label;
+}
+
+static void
+bury_row(struct vector_index *v, uint32_t row, uint32_t cell)
+{
+    for (uint32_t p = 0; p < cell >> 1; p++)
+        bury(v, vector_label(v, row, cell & 1, p));
+    v->n_vector -= cell >> 1;
+}
+
+static void
+set_bit(roaring_bitmap_t *bitmap, uint32_t row, bool is_set)
+{
+    if (is_set)
+        roaring_bitmap_add(bitmap, row);
+    else
+        roaring_bitmap_remove(bitmap, row);
+}
+
+static void
+announce(struct vector_index *v, uint32_t row, uint32_t cell, const struct doc_vectors *vectors)
+{
+    *(uint32_t *) chunks_at(&v->cells, row) = cell;
+    v->n_vector += cell >> 1;
+    set_bit(v->empty, row, vectors->n == 0 || vectors->n_empty > 0);
+    set_bit(v->any, row, vectors->n > 0 || (v->is_array && vectors->n_empty > 0));
+}
+
+void
+vector_publish(struct vector_index *index, const struct vector_change *change)
+{
+    if (change->is_same)
+        index->n_vector -= change->cell >> 1;
+    else
+        bury_row(index, change->row, vector_cell(index, change->row));
+    announce(index, change->row, change->cell, &change->vectors);
+}
+
+void
+vector_unpublish(struct vector_index *index, uint32_t row)
+{
+    uint32_t cell = vector_cell(index, row);
+
+    if (cell > 1)
+        bury_row(index, row, cell);
+    if (cell != 0)
+        *(uint32_t *) chunks_at(&index->cells, row) = cell & 1;
+    roaring_bitmap_remove(index->empty, row);
+    roaring_bitmap_remove(index->any, row);
+}
+
+uint32_t
+vector_count(const struct vector_index *index, uint32_t row)
+{
+    return vector_cell(index, row) >> 1;
+}
+
+void
+vector_sweep(struct vector_index *index)
+{
+    for (size_t i = 0; i < index->n_dead; i++)
+        remove_label(index, index->dead[i]);
+    index->n_dead = 0;
+    if (index->dead_capacity > 65536) { /* a big change should not be remembered for ever */
+        anx_free(NULL, index->dead);
+        index->dead = NULL;
+        index->dead_capacity = 0;
+    }
+}
+
+anx_status
+vector_insert(struct vector_index *index, uint32_t row, const struct doc_vectors *vectors, anx_error *err)
+{
+    return vector_insert_many(index, 1, &row, vectors, err);
+}
+
+anx_status
+vector_insert_many(struct vector_index *index, size_t n, const uint32_t *rows,
+                   const struct doc_vectors *vectors, anx_error *err)
+{
+    struct vector_change *changes = anx_alloc_array(NULL, n, sizeof(*changes));
+    uint32_t end = 0;
+    anx_status st;
+
+    if (!changes)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate %zu rows", n);
+    for (size_t i = 0; i < n; i++) {
+        changes[i] = (struct vector_change) { .row = rows[i], .vectors = vectors[i] };
+        end = rows[i] >= end ? rows[i] + 1 : end;
+    }
+    st = vector_reserve(index, end, err);
+    if (st == ANX_OK)
+        st = vector_prepare(index, changes, n, err);
+    for (size_t i = 0; st == ANX_OK && i < n; i++)
+        vector_publish(index, &changes[i]);
+    vector_sweep(index);
+    anx_free(NULL, changes);
+    return st;
+}
+
+void
+vector_remove(struct vector_index *index, uint32_t row)
+{
+    vector_unpublish(index, row);
+    vector_sweep(index);
+}
+
+/* ---- Loading: rows whose labels came with a file ---- */
+
+anx_status
+vector_restore(struct vector_index *index, uint32_t row, const struct doc_vectors *vectors, bool *found,
+               anx_error *err)
+{
+    uint32_t generation = 0;
+    float *stored;
+    anx_status st = vector_check_floats(index, vectors, err);
+
+    *found = false;
+    if (st == ANX_OK)
+        st = vector_reserve(index, row + 1, err);
+    if (st != ANX_OK)
+        return st;
+    if (vectors->n > 0) {
+        stored = anx_alloc_array(NULL, index->dim, sizeof(*stored));
+        if (!stored)
+            return anx_fail(err, ANX_E_NOMEM, "could not allocate a vector");
+        while (generation < 2 && !has_floats(index, row, generation, vectors, stored))
+            generation++;
+        anx_free(NULL, stored);
+        if (generation == 2)
+            return ANX_OK;
+    }
+    announce(index, row, vectors->n << 1 | generation, vectors);
+    *found = true;
+    return ANX_OK;
+}
+
+static bool
+is_stale(void *context, uint64_t label)
+{
+    uint32_t row;
+
+    return !vector_label_row(context, label, &row);
+}
+
+/* Labels that no row announced are met by asking for the neighbors of anything among them alone. */
+anx_status
+vector_restore_end(struct vector_index *index, anx_error *err)
+{
+    anx_filter filter = { .accept = is_stale, .context = index };
+    anx_search_params params = ANX_SEARCH_PARAMS_INIT;
+    size_t n_stale = anx_index_count(index->ann) - index->n_vector, got = 0;
+    float *query, distances[64];
+    uint64_t labels[64];
+    anx_hits hits = { distances, labels };
+    anx_status st = ANX_OK;
+
+    if (n_stale == 0)
+        return ANX_OK;
+    query = anx_alloc_zeroed(NULL, index->dim, sizeof(*query));
+    if (!query)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a vector");
+    params.filter = &filter;
+    do {
+        got = 0;
+        st = anx_index_search(index->ann, &params, 1, query, ANX_COUNT_OF(labels), &hits, err);
+        while (st == ANX_OK && got < ANX_COUNT_OF(labels) && labels[got] != ANX_LABEL_NONE)
+            remove_label(index, labels[got++]);
+    } while (st == ANX_OK && got > 0);
+    anx_free(NULL, query);
+    return st;
+}
+
+/* ---- Figures and checks ---- */
+
+const roaring_bitmap_t *
+vector_rows_empty(const struct vector_index *index)
+{
+    return index->empty;
+}
+
+const roaring_bitmap_t *
+vector_rows_any(const struct vector_index *index)
+{
+    return index->any;
+}
+
+anx_status
+vector_train(struct vector_index *index, double share, anx_error *err)
+{
+    anx_index_stats stats;
+
+    anx_index_get_stats(index->ann, &stats);
+    if (index->def->index_type != INDEX_IVF || !stats.is_trained)
+        return ANX_OK;
+    return anx_index_train(index->ann, share > 0 && share <= 1 ? share : 1, err);
+}
+
+anx_status
+vector_reconfigure(struct vector_index *index, const struct index_def *def, anx_error *err)
+{
+    (void) err; /* quantization, once it is there, can fail */
+    index->def = def;
+    return ANX_OK;
+}
+
+void
+vector_maintain(struct ns *ns, struct vector_index *index)
+{
+    (void) ns;
+    (void) index;
+}
+
+void
+vector_get_numbers(const struct vector_index *index, struct vector_numbers *out)
+{
+    anx_index_stats stats;
+
+    anx_index_get_stats(index->ann, &stats);
+    *out = (struct vector_numbers) {
+        .count = index->n_vector,
+        .empty_rows = roaring_bitmap_get_cardinality(index->empty),
+        .slots = stats.slots,
+        .memory = stats.memory_bytes + chunks_memory(&index->cells) +
+                  roaring_bitmap_size_in_bytes(index->empty) + roaring_bitmap_size_in_bytes(index->any),
+        .data = stats.row_bytes ? stats.row_bytes : stats.code_bytes,
+        .is_built = index->def->index_type != INDEX_IVF || stats.is_trained,
+        .is_quantized = anx_index_get_params(index->ann)->quantization != ANX_QUANTIZATION_NONE,
+    };
+}
+
+anx_status
+vector_check(const struct vector_index *index, anx_error *err)
+{
+    uint64_t n_vector = 0;
+
+    for (uint32_t row = 0; row < chunks_end(&index->cells); row++) {
+        uint32_t cell = vector_cell(index, row);
+
+        for (uint32_t p = 0; p < cell >> 1; p++)
+            if (!anx_index_contains(index->ann, vector_label(index, row, cell & 1, p)))
+                return anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is not in it", p, row);
+        n_vector += cell >> 1;
+        if (cell > 1 && !roaring_bitmap_contains(index->any, row))
+            return anx_fail(err, ANX_E_CORRUPT, "vector index: row %u has vectors and is not in ANY", row);
+    }
+    if (n_vector != index->n_vector || n_vector + index->n_dead != anx_index_count(index->ann))
+        return anx_fail(
+            err, ANX_E_CORRUPT, "vector index: rows have %llu vectors, %llu were counted, it holds %zu",
+            (unsigned long long) n_vector, (unsigned long long) index->n_vector, anx_index_count(index->ann));
+    return anx_index_check(index->ann, err);
+}

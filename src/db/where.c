@@ -1,0 +1,551 @@
+/* WHERE, compiled: names become fields, values take the types of their indexes, subqueries become values, and
+ * what the namespace does not allow is refused. Asking rows is where_match.c, finding them where_select.c. */
+#include "base/error.h"
+#include "db/exec_int.h"
+
+static anx_status compile_bracket(struct exec *x, struct part *part, const struct query_bracket *bracket,
+                                  size_t n_spare, struct where_list *out);
+
+static anx_status
+new_field(struct exec *x, const struct part *part, anx_text name, struct field **out)
+{
+    *out = anx_arena_array(x->arena, 1, sizeof(**out));
+    if (!*out)
+        return exec_nomem(x);
+    return field_bind(x, part->space, part->strict, name, FIELD_USE_FILTER, *out);
+}
+
+static void
+make_constant(struct where_node *node, bool is_true)
+{
+    node->kind = WHERE_CONSTANT;
+    node->is_constant_true = is_true;
+}
+
+/* ---- Kinds of fields ---- */
+
+static anx_status
+fail_vector(struct exec *x, enum query_condition condition, const struct field *field)
+{
+    return anx_fail(
+        x->err, ANX_E_PARAMS,
+        "Valid conditions for float vector index are KNN, Empty, Any; attempt to use '%s' on field "
+        "'%.*s'",
+        condition_sign(condition), ANX_TEXT_ARG(field->name));
+}
+
+static anx_status
+compile_vector(struct exec *x, const struct part *part, struct where_node *node)
+{
+    const struct vector_index *index = node->field->index->vector;
+
+    if (node->condition != COND_ANY && node->condition != COND_EMPTY)
+        return fail_vector(x, node->condition, node->field);
+    if (part->knn.query)
+        return anx_fail(
+            x->err, ANX_E_NOT_VALID,
+            "KNN or FullText cannot be mixed with conditions for a floating-point vector field in a "
+            "query");
+    node->kind = WHERE_BITMAP;
+    node->bitmap = node->condition == COND_ANY ? vector_rows_any(index) : vector_rows_empty(index);
+    return ANX_OK;
+}
+
+/* A scalar index that is neither sparse nor an array stores defaults instead of nulls. */
+static bool
+knows_null(const struct field *field)
+{
+    return field->index->def->is_sparse || field->index->def->is_array;
+}
+
+static anx_status
+fail_null(struct exec *x, const char *condition)
+{
+    return anx_fail(x->err, ANX_E_PARAMS,
+                    "The '%s' condition is supported only by 'sparse' or 'array' indexes", condition);
+}
+
+static anx_status
+check_null(struct exec *x, struct where_node *node)
+{
+    if (knows_null(node->field))
+        return ANX_OK;
+    if (node->condition == COND_EMPTY || node->operand.has_null)
+        return fail_null(x, "is NULL");
+    if (node->condition != COND_ANY)
+        return ANX_OK;
+    if (node->field->index->def->index_type == INDEX_COLUMN)
+        return fail_null(x, "NOT NULL");
+    make_constant(node, true);
+    return ANX_OK;
+}
+
+static anx_status
+compile_scalar(struct exec *x, struct where_node *node, struct values values)
+{
+    enum field_type type = node->field->index->def->field_type;
+    struct value *items = anx_arena_array(x->arena, values.n, sizeof(*items));
+    anx_status st = ANX_OK;
+
+    if (!items && values.n > 0)
+        return exec_nomem(x);
+    node->kind = WHERE_INDEX;
+    if (node->condition == COND_LIKE && type != FIELD_STRING)
+        return anx_fail(x->err, ANX_E_QUERY, "Condition CondLike with type %s", field_type_name(type));
+    for (size_t i = 0; st == ANX_OK && i < values.n; i++)
+        st = field_convert(x, node->field, &values.items[i], &items[i]);
+    if (st != ANX_OK)
+        return st;
+    node->operand.values = (struct values) { items, values.n };
+    for (size_t i = 0; i < values.n; i++)
+        node->operand.has_null |= items[i].type == VALUE_NULL;
+    return check_null(x, node);
+}
+
+static anx_status
+compile_point(struct exec *x, struct where_node *node, struct values values)
+{
+    if (values.n != 3)
+        return anx_fail(x->err, ANX_E_PARAMS, "Condition CondDWithin needs a point and a distance");
+    if (node->field->index && node->field->index->def->field_type != FIELD_POINT &&
+        !field_is_array(node->field))
+        return anx_fail(x->err, ANX_E_QUERY, "Condition CondDWithin with type %s",
+                        field_type_name(node->field->index->def->field_type));
+    node->kind = WHERE_POINT;
+    return operand_init(x, COND_DWITHIN, values, NULL, &node->operand);
+}
+
+/* A set without values matches nothing, whatever the field. */
+static bool
+is_never(enum query_condition condition, struct values values)
+{
+    return values.n == 0 && condition != COND_ANY && condition != COND_EMPTY;
+}
+
+static anx_status
+compile_field(struct exec *x, const struct part *part, struct where_node *node, struct values values)
+{
+    const struct field *field = node->field;
+
+    node->n_key = values.n;
+    if (field->kind == FIELD_IS_VECTOR)
+        return compile_vector(x, part, node);
+    if (is_never(node->condition, values)) {
+        make_constant(node, false);
+        return ANX_OK;
+    }
+    if (field->kind == FIELD_IS_UNKNOWN) {
+        make_constant(node, node->condition == COND_EMPTY);
+        return ANX_OK;
+    }
+    if (node->condition == COND_DWITHIN)
+        return compile_point(x, node, values);
+    if (field->kind == FIELD_IS_SCALAR)
+        return compile_scalar(x, node, values);
+    if (field->index && field->index->def->index_type == INDEX_TEXT)
+        return anx_fail(x->err, ANX_E_UNSUPPORTED, "Full-text search is not available yet: index '%.*s'",
+                        ANX_TEXT_ARG(field->name));
+    if (field->index && node->condition != COND_ANY && node->condition != COND_EMPTY)
+        return anx_fail(x->err, ANX_E_PARAMS, "Only DWithin is supported by the geometry index '%.*s'",
+                        ANX_TEXT_ARG(field->name));
+    node->kind = WHERE_VALUES;
+    return operand_init(x, node->condition, values, NULL, &node->operand);
+}
+
+/* ---- Entries ---- */
+
+static anx_status
+compile_length(struct exec *x, struct where_node *node, struct values values)
+{
+    switch (node->condition) {
+    case COND_EQ:
+    case COND_SET:
+    case COND_LT:
+    case COND_LE:
+    case COND_GT:
+    case COND_GE:
+    case COND_RANGE:
+        break;
+    default:
+        return anx_fail(x->err, ANX_E_PARAMS, "Condition %s is not supported by flat_array_len()",
+                        query_condition_class(node->condition));
+    }
+    node->kind = WHERE_LENGTH;
+    return operand_init(x, node->condition, values, NULL, &node->operand);
+}
+
+static anx_status
+compile_compare(struct exec *x, const struct part *part, const struct query_entry *entry,
+                struct where_node *node)
+{
+    struct values values = entry->values;
+    anx_status st;
+
+    if (entry->function == FUNCTION_NOW)
+        return anx_fail(x->err, ANX_E_LOGIC, "Function 'now' is not supported as left expression");
+    st = new_field(x, part, entry->field, &node->field);
+    if (st != ANX_OK)
+        return st;
+    if (entry->values_are_now) {
+        struct value *now = anx_arena_array(x->arena, 1, sizeof(*now));
+
+        if (!now)
+            return exec_nomem(x);
+        *now = (struct value) { .type = VALUE_INT, .integer = exec_now(x, entry->unit) };
+        values = (struct values) { now, 1 };
+    }
+    if (entry->function == FUNCTION_FLAT_ARRAY_LEN)
+        return compile_length(x, node, values);
+    return compile_field(x, part, node, values);
+}
+
+static anx_status
+check_compared_field(struct exec *x, enum query_condition condition, const struct field *field)
+{
+    if (field->kind == FIELD_IS_VECTOR)
+        return fail_vector(x, condition, field);
+    if (field->index && field->index->def->index_type == INDEX_TEXT)
+        return anx_fail(x->err, ANX_E_QUERY, "Fulltext index '%.*s' cannot be compared with another field",
+                        ANX_TEXT_ARG(field->name));
+    return ANX_OK;
+}
+
+static anx_status
+compile_fields(struct exec *x, const struct part *part, const struct query_entry *entry,
+               struct where_node *node)
+{
+    anx_status st = new_field(x, part, entry->field, &node->field);
+
+    if (st == ANX_OK)
+        st = new_field(x, part, entry->right_field, &node->right);
+    if (st == ANX_OK)
+        st = check_compared_field(x, entry->condition, node->field);
+    if (st == ANX_OK)
+        st = check_compared_field(x, entry->condition, node->right);
+    node->kind = WHERE_FIELDS;
+    return st;
+}
+
+static anx_status
+fail_arguments(struct exec *x, enum query_condition condition, size_t expected, size_t n)
+{
+    return anx_fail(x->err, ANX_E_PARAMS,
+                    "Condition %s must have exact %zu argument, but %zu arguments were provided",
+                    query_condition_class(condition), expected, n);
+}
+
+/* How many values a subquery gives is known only now. */
+static anx_status
+check_arguments(struct exec *x, enum query_condition condition, size_t n)
+{
+    bool is_order =
+        condition == COND_LT || condition == COND_LE || condition == COND_GT || condition == COND_GE;
+
+    if (is_order && n > 1)
+        return fail_arguments(x, condition, 1, n);
+    if (condition == COND_RANGE && n != 2)
+        return fail_arguments(x, condition, 2, n);
+    return ANX_OK;
+}
+
+static anx_status
+compile_subquery_field(struct exec *x, const struct part *part, const struct query_entry *entry,
+                       struct where_node *node)
+{
+    struct values values;
+    anx_status st = new_field(x, part, entry->field, &node->field);
+
+    if (st == ANX_OK)
+        st = subquery_values(x, entry->subquery, &values);
+    if (st == ANX_OK)
+        st = check_arguments(x, entry->condition, values.n);
+    return st == ANX_OK ? compile_field(x, part, node, values) : st;
+}
+
+static anx_status
+compile_subquery_values(struct exec *x, const struct query_entry *entry, struct where_node *node)
+{
+    struct values values;
+    struct operand operand;
+    bool is_true = false;
+    anx_status st;
+
+    if (entry->condition == COND_ANY || entry->condition == COND_EMPTY) {
+        st = subquery_exists(x, entry->subquery, &is_true);
+        make_constant(node, is_true == (entry->condition == COND_ANY));
+        return st;
+    }
+    st = subquery_values(x, entry->subquery, &values);
+    if (st == ANX_OK)
+        st = operand_init(x, entry->condition, entry->values, NULL, &operand);
+    if (st == ANX_OK)
+        make_constant(node, condition_holds_any(entry->condition, values, &operand, NULL));
+    return st;
+}
+
+static anx_status
+compile_entry(struct exec *x, struct part *part, const struct query_entry *entry, struct where_node *node)
+{
+    anx_status st = ANX_OK;
+
+    *node = (struct where_node) {
+        .is_negated = entry->op == OP_NOT,
+        .is_or = entry->op == OP_OR,
+        .condition = entry->condition,
+        .entry = entry,
+    };
+    switch (entry->kind) {
+    case ENTRY_COMPARE:
+        return compile_compare(x, part, entry, node);
+    case ENTRY_FIELDS:
+        return compile_fields(x, part, entry, node);
+    case ENTRY_KNN:
+        node->kind = WHERE_KNN;
+        return ANX_OK;
+    case ENTRY_BRACKET:
+        node->kind = WHERE_BRACKET;
+        st = compile_bracket(x, part, &entry->bracket, 0, &node->list);
+        for (size_t i = 0; st == ANX_OK && i < node->list.n; i++)
+            node->has_join |= node->list.nodes[i].has_join;
+        return st;
+    case ENTRY_JOIN:
+        node->kind = WHERE_JOIN;
+        node->has_join = true;
+        if (entry->join >= part->query->n_join || !part->joins)
+            return anx_fail(x->err, ANX_E_LOGIC, "Join cannot be here");
+        node->join = &part->joins[entry->join];
+        return ANX_OK;
+    case ENTRY_SUBQUERY_FIELD:
+        return compile_subquery_field(x, part, entry, node);
+    case ENTRY_SUBQUERY_VALUES:
+        return compile_subquery_values(x, entry, node);
+    }
+    return anx_fail(x->err, ANX_E_LOGIC, "unknown kind of condition");
+}
+
+/* ---- equal_position ---- */
+
+static bool
+names_same_field(const struct part *part, anx_text a, anx_text b)
+{
+    const struct ns_index *index = ns_index_find(part->ns, a);
+
+    return index ? index == ns_index_find(part->ns, b) : anx_text_equal(a, b);
+}
+
+static anx_status
+check_position_condition(struct exec *x, const struct where_node *node)
+{
+    const struct query_entry *entry = node->entry;
+    bool is_set = entry->condition == COND_EQ || entry->condition == COND_SET;
+
+    if (entry->op != OP_AND)
+        return anx_fail(x->err, ANX_E_PARAMS, "Only AND operation allowed for equal position; field '%.*s'",
+                        ANX_TEXT_ARG(entry->field));
+    if (entry->kind == ENTRY_KNN || entry->condition == COND_EMPTY || entry->condition == COND_DWITHIN ||
+        (is_set && entry->kind == ENTRY_COMPARE && entry->values.n == 0))
+        return anx_fail(
+            x->err, ANX_E_QUERY,
+            "Conditions IN(with empty parameter list), IS NULL, KNN and DWithin are not allowed for "
+            "equal position");
+    return ANX_OK;
+}
+
+/* The conditions of the bracket on one field, looked up in documents, where positions are. */
+static anx_status
+add_position_conditions(struct exec *x, const struct part *part, const struct query_bracket *bracket,
+                        const struct where_node *nodes, anx_text field, struct where_list *out)
+{
+    size_t before = out->n;
+
+    for (size_t i = 0; i < bracket->n; i++) {
+        struct where_node *node = &out->nodes[out->n];
+        anx_status st;
+
+        if (bracket->entries[i].kind == ENTRY_BRACKET || bracket->entries[i].function != FUNCTION_NONE ||
+            bracket->entries[i].field.size == 0 ||
+            !names_same_field(part, field, bracket->entries[i].field))
+            continue;
+        *node = nodes[i];
+        st = check_position_condition(x, node);
+        if (st == ANX_OK)
+            st = new_field(x, part, field, &node->field);
+        if (st != ANX_OK)
+            return st;
+        field_length(x, node->field, UINT32_MAX); /* finds the paths of an indexed field */
+        if (x->status != ANX_OK)
+            return x->status;
+        out->n++;
+    }
+    if (out->n == before)
+        return anx_fail(x->err, ANX_E_PARAMS,
+                        "Equal position field '%.*s' is not used in a condition beside it",
+                        ANX_TEXT_ARG(field));
+    return ANX_OK;
+}
+
+static anx_status
+compile_positions(struct exec *x, const struct part *part, const struct query_bracket *bracket,
+                  const struct query_positions *positions, struct where_list *list)
+{
+    struct where_node *node = &list->nodes[list->n];
+    anx_status st = ANX_OK;
+
+    if (positions->n < 2)
+        return anx_fail(x->err, ANX_E_PARAMS,
+                        "equal_position() is supported for more than 1 field. %zu field(s) "
+                        "provided",
+                        positions->n);
+    *node = (struct where_node) { .kind = WHERE_POSITIONS };
+    node->list.nodes = anx_arena_array(x->arena, bracket->n * positions->n, sizeof(*node->list.nodes));
+    if (!node->list.nodes)
+        return exec_nomem(x);
+    for (size_t i = 0; st == ANX_OK && i < positions->n; i++)
+        st = add_position_conditions(x, part, bracket, list->nodes, positions->fields[i], &node->list);
+    list->n++;
+    return st;
+}
+
+/* ---- Lists ---- */
+
+static anx_status
+make_groups(struct exec *x, struct where_list *list)
+{
+    list->groups = anx_arena_array(x->arena, list->n, sizeof(*list->groups));
+    if (!list->groups && list->n > 0)
+        return exec_nomem(x);
+    for (size_t i = 0; i < list->n; i++) {
+        struct where_group *group;
+
+        if (i == 0 || !list->nodes[i].is_or)
+            list->groups[list->n_group++] = (struct where_group) { .first = i };
+        group = &list->groups[list->n_group - 1];
+        group->n++;
+        group->has_join |= list->nodes[i].has_join;
+    }
+    return ANX_OK;
+}
+
+/* n_spare: nodes to be added later. */
+static anx_status
+compile_bracket(struct exec *x, struct part *part, const struct query_bracket *bracket, size_t n_spare,
+                struct where_list *out)
+{
+    anx_status st = ANX_OK;
+
+    out->nodes = anx_arena_array(x->arena, bracket->n + bracket->n_positions + n_spare, sizeof(*out->nodes));
+    if (!out->nodes)
+        return exec_nomem(x);
+    for (size_t i = 0; st == ANX_OK && i < bracket->n; i++, out->n++)
+        st = compile_entry(x, part, &bracket->entries[i], &out->nodes[i]);
+    for (size_t i = 0; st == ANX_OK && i < bracket->n_positions; i++)
+        st = compile_positions(x, part, bracket, &bracket->positions[i], out);
+    return st;
+}
+
+/* ---- A composite index in the place of its components ---- */
+
+static bool
+is_alone(const struct where_list *list, size_t i)
+{
+    return !list->nodes[i].is_or && (i + 1 >= list->n || !list->nodes[i + 1].is_or);
+}
+
+/* The one value that a term of its own demands of an index. */
+static const struct where_node *
+find_equality(const struct where_list *list, const struct ns_index *index)
+{
+    for (size_t i = 0; i < list->n; i++) {
+        const struct where_node *node = &list->nodes[i];
+
+        if (node->kind == WHERE_INDEX && node->field->index == index && !node->is_negated &&
+            is_alone(list, i) && (node->condition == COND_EQ || node->condition == COND_SET) &&
+            node->operand.values.n == 1 && !node->operand.has_null)
+            return node;
+    }
+    return NULL;
+}
+
+static anx_status
+add_composite(struct exec *x, const struct part *part, const struct ns_index *index, struct where_list *list)
+{
+    const struct index_def *def = index->def;
+    struct value *tuple = anx_arena_array(x->arena, def->n_path + 1, sizeof(*tuple));
+    struct where_node *node = &list->nodes[list->n];
+    size_t best = SIZE_MAX;
+    anx_status st;
+
+    if (!tuple)
+        return exec_nomem(x);
+    for (size_t i = 0; i < def->n_path; i++) {
+        const struct ns_index *component = ns_index_find(part->ns, def->json_paths[i]);
+        const struct where_node *found = component ? find_equality(list, component) : NULL;
+        size_t estimate;
+
+        if (!found)
+            return ANX_OK;
+        tuple[i + 1] = found->operand.values.items[0];
+        estimate = scalar_estimate(component->scalar, COND_EQ, &found->operand.values);
+        best = estimate < best ? estimate : best;
+    }
+    tuple[0] = (struct value) { .type = VALUE_TUPLE, .tuple = { tuple + 1, def->n_path } };
+    *node = (struct where_node) { .kind = WHERE_INDEX, .condition = COND_EQ, .n_key = 1 };
+    node->operand.values = (struct values) { tuple, 1 };
+    if (scalar_estimate(index->scalar, COND_EQ, &node->operand.values) >= best / 2)
+        return ANX_OK; /* the best component is about as good */
+    st = new_field(x, part, def->name, &node->field);
+    list->n += st == ANX_OK;
+    return st;
+}
+
+static bool
+is_composite(const struct ns_index *index)
+{
+    return index->def->field_type == FIELD_COMPOSITE && index->scalar;
+}
+
+static size_t
+count_composites(const struct part *part)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; part->query->where.n > 1 && i < part->ns->n_index; i++)
+        n += is_composite(&part->ns->indexes[i]);
+    return n;
+}
+
+static anx_status
+add_composites(struct exec *x, const struct part *part, struct where_list *list)
+{
+    anx_status st = ANX_OK;
+
+    for (size_t i = 0; st == ANX_OK && list->n > 1 && i < part->ns->n_index; i++)
+        if (is_composite(&part->ns->indexes[i]))
+            st = add_composite(x, part, &part->ns->indexes[i], list);
+    return st;
+}
+
+static anx_status
+group_lists(struct exec *x, struct where_list *list)
+{
+    anx_status st = make_groups(x, list);
+
+    for (size_t i = 0; st == ANX_OK && i < list->n; i++)
+        if (list->nodes[i].kind == WHERE_BRACKET)
+            st = group_lists(x, &list->nodes[i].list);
+    return st;
+}
+
+anx_status
+where_compile(struct exec *x, struct part *part, struct where_list *out)
+{
+    anx_status st;
+
+    *out = (struct where_list) { 0 };
+    if (part->query->where.n == 0)
+        return ANX_OK;
+    st = compile_bracket(x, part, &part->query->where, count_composites(part), out);
+    if (st == ANX_OK && part->query->where.n > 1)
+        st = add_composites(x, part, out);
+    return st == ANX_OK ? group_lists(x, out) : st;
+}

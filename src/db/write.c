@@ -1,0 +1,275 @@
+/* Item writes: a body of JSON documents, in pieces. A piece is parsed, looked up, inserted into vector
+ * indexes on all threads, handed to the store and published; the request waits for the store once, at its
+ * end. */
+#include "db/write.h"
+
+#include "base/alloc.h"
+#include "base/error.h"
+#include "db/config.h"
+#include "db/persist.h"
+#include "db/stats.h"
+
+/* A piece: enough documents that a batch of vectors keeps all threads busy and a large body builds its graph
+ * in bulk, few enough that their parsed form stays small. Taste. */
+#define PIECE_DOCS 65536
+#define PIECE_BYTES ((size_t) 64 << 20)
+#define DOC_BYTES_SMALL 16 /* for guessing how many documents a text holds: few are smaller */
+
+anx_status
+write_check_ns(const struct ns *ns, anx_error *err)
+{
+    anx_status st = ns_check_alive(ns, err);
+
+    if (st == ANX_OK && ns->pk == SIZE_MAX)
+        st = anx_fail(err, ANX_E_LOGIC, "Trying to modify namespace '%s', but it doesn't contain PK index",
+                      ns->name);
+    return st;
+}
+
+/* ---- One document ---- */
+
+static bool
+draft_vector(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out)
+{
+    const struct doc_draft *draft = context;
+
+    (void) n;
+    if (vector_field >= draft->n_vectors)
+        return false;
+    *out = draft->vectors[vector_field];
+    return true;
+}
+
+void
+write_print_draft(const struct ns *ns, const struct doc_draft *draft, anx_buffer *out)
+{
+    static const struct doc_projection everything = { .all_regular = true, .all_vectors = true };
+
+    json_print_doc(out, draft->doc, ns->names, &everything, draft_vector, (void *) draft, false);
+}
+
+static anx_status
+check_vectors(const struct ns *ns, const struct doc_draft *draft, anx_error *err)
+{
+    anx_status st = ANX_OK;
+
+    for (size_t i = 0; st == ANX_OK && i < ns->n_index; i++)
+        if (ns->indexes[i].vector)
+            st =
+                vector_check_floats(ns->indexes[i].vector, &draft->vectors[ns->indexes[i].vector_field], err);
+    return st;
+}
+
+/* Does the write have an effect, given whether the document is there? */
+static bool
+has_effect(enum db_write_mode mode, bool exists)
+{
+    return mode == WRITE_UPSERT || exists == (mode != WRITE_INSERT);
+}
+
+anx_status
+write_next(struct write_source *source, struct write_sink *sink, bool *more, anx_error *err)
+{
+    struct changes *c = sink->changes;
+    struct change_place place;
+    struct doc_draft draft;
+    anx_status st = json_read_doc(source->reader, source->json, &source->at, more, c->ns->names,
+                                  &c->ns->shape, c->arena, &draft, err);
+
+    if (st != ANX_OK || !*more)
+        return st;
+    if (source->n_precept > 0 && source->mode != WRITE_DELETE)
+        st = precepts_apply(source->precepts, source->n_precept, c->ns, sink->batch, c->arena, &draft, err);
+    if (st == ANX_OK && source->mode != WRITE_DELETE)
+        st = check_vectors(c->ns, &draft, err);
+    if (st == ANX_OK)
+        st = changes_find(c, &draft, &place, err);
+    if (st != ANX_OK || !has_effect(source->mode, place.exists))
+        return st;
+    if (source->mode == WRITE_DELETE)
+        changes_remove(c, &place);
+    else
+        changes_put(c, &place, &draft);
+    if (sink->items) {
+        if (sink->n_affected > 0)
+            anx_buffer_char(sink->items, ',');
+        write_print_draft(c->ns, &draft, sink->items);
+    }
+    sink->n_affected++;
+    return ANX_OK;
+}
+
+/* ---- A request ---- */
+
+struct request {
+    struct database *db;
+    struct ns *ns;
+    struct write_source source;
+    struct write_sink sink;
+    struct changes changes;
+    anx_arena *arena; /* of the piece */
+    uint64_t ticket;  /* of the last piece */
+    bool is_done;
+};
+
+static size_t
+piece_capacity(const struct request *r)
+{
+    size_t n = (r->source.json.size - r->source.at) / DOC_BYTES_SMALL + 1;
+
+    if (system_ns_kind(r->ns) == SYSTEM_CONFIG)
+        return 1; /* settings are checked one after the other */
+    return n < PIECE_DOCS ? n : PIECE_DOCS;
+}
+
+/* A document of settings is one that the settings' owner accepts. */
+static anx_status
+check_config(struct request *r, size_t start, anx_error *err)
+{
+    anx_text json = { r->source.json.data + start, r->source.at - start };
+
+    if (system_ns_kind(r->ns) != SYSTEM_CONFIG || r->changes.n == 0 || r->source.mode == WRITE_DELETE)
+        return ANX_OK;
+    return config_check(r->db, json, err);
+}
+
+static anx_status
+read_piece(struct request *r, anx_error *err)
+{
+    size_t start = r->source.at;
+    bool more = true;
+    anx_status st = ANX_OK;
+
+    while (st == ANX_OK && r->changes.n < r->changes.capacity && r->source.at - start < PIECE_BYTES) {
+        st = write_next(&r->source, &r->sink, &more, err);
+        if (st == ANX_OK && !more) {
+            r->is_done = true;
+            break;
+        }
+        if (st == ANX_OK)
+            st = check_config(r, start, err);
+        if (st == ANX_OK && system_ns_kind(r->ns) == SYSTEM_CONFIG)
+            break;
+    }
+    return st;
+}
+
+/* The documents before a bad one stay: they are applied first, then its error is reported. */
+static anx_status
+write_piece_locked(struct request *r, anx_error *err)
+{
+    size_t n_before = r->sink.n_affected;
+    uint64_t ticket;
+    anx_error apply_err;
+    anx_status st = write_check_ns(r->ns, err), applied;
+
+    if (st != ANX_OK)
+        return st;
+    anx_arena_reset(r->arena);
+    st = changes_init(&r->changes, r->ns, r->arena, piece_capacity(r), err);
+    if (st == ANX_OK)
+        st = persist_begin(r->ns, &r->sink.batch, err);
+    if (st != ANX_OK)
+        return st;
+    st = read_piece(r, err);
+    if (st != ANX_OK && system_ns_kind(r->ns) == SYSTEM_CONFIG)
+        r->changes.n = 0;
+    if (r->changes.n == 0 && (!r->sink.batch || store_batch_bytes(r->sink.batch) == 0)) {
+        store_batch_destroy(r->sink.batch);
+        return st;
+    }
+    applied = changes_apply(&r->changes, r->sink.batch, CHANGES_IN_BLOCKS, NULL, &ticket, &apply_err);
+    if (ticket > 0)
+        r->ticket = ticket;
+    if (applied != ANX_OK) {
+        r->sink.n_affected = n_before;
+        if (err)
+            *err = apply_err;
+        return applied;
+    }
+    return st;
+}
+
+static anx_status
+write_piece(struct request *r, anx_error *err)
+{
+    size_t start = r->source.at, n_before = r->sink.n_affected;
+    anx_status st;
+
+    pthread_mutex_lock(&r->ns->write_lock);
+    st = write_piece_locked(r, err);
+    pthread_mutex_unlock(&r->ns->write_lock);
+    if (st == ANX_OK && system_ns_kind(r->ns) == SYSTEM_CONFIG && r->sink.n_affected > n_before &&
+        r->source.mode != WRITE_DELETE)
+        st = config_apply(r->db, (anx_text) { r->source.json.data + start, r->source.at - start }, err);
+    return st;
+}
+
+static anx_status
+request_init(struct request *r, anx_text ns, const anx_text *precepts, size_t n_precept, anx_arena *own,
+             anx_error *err)
+{
+    struct precept *read;
+    anx_status st = ns_acquire(r->db, ns, &r->ns, err);
+
+    if (st != ANX_OK)
+        return st;
+    if (system_ns_kind(r->ns) == SYSTEM_STATS)
+        return anx_fail(err, ANX_E_LOGIC, "Documents of system namespace '%s' cannot be written",
+                        r->ns->name);
+    r->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    r->source.reader = json_reader_create();
+    if (!r->arena || !r->source.reader)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    st = precepts_read(precepts, n_precept, own, &read, err);
+    r->source.precepts = read;
+    r->source.n_precept = n_precept;
+    r->sink.changes = &r->changes;
+    return st;
+}
+
+static anx_status
+run_request(struct request *r, const struct db_session *session, anx_error *err)
+{
+    anx_error wait_err;
+    anx_status st = ANX_OK, waited;
+
+    while (st == ANX_OK && !r->is_done) {
+        st = session ? db_session_check(session, err) : ANX_OK;
+        if (st == ANX_OK)
+            st = write_piece(r, err);
+    }
+    waited = persist_wait(r->ns, r->ticket, &wait_err);
+    if (waited == ANX_OK)
+        return st;
+    if (err)
+        *err = wait_err; /* that acknowledged writes may be lost is worse news than a bad document */
+    return waited;
+}
+
+anx_status
+db_write(struct database *db, anx_text ns, enum db_write_mode mode, anx_text json, const anx_text *precepts,
+         size_t n_precept, const struct db_session *session, size_t *updated, anx_buffer *items,
+         anx_error *err)
+{
+    struct request r = { .db = db, .source = { .mode = mode, .json = json }, .sink = { .items = items } };
+    anx_arena *own = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    struct stats_call call;
+    anx_status st;
+
+    *updated = 0;
+    stats_begin(db, STATS_UPDATE, NULL, ns, session, &call);
+    if (own)
+        st = request_init(&r, ns, precepts, n_precept, own, err);
+    else
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    if (st == ANX_OK)
+        st = run_request(&r, session, err);
+    *updated = r.sink.n_affected;
+    stats_end(&call);
+    json_reader_destroy(r.source.reader);
+    anx_arena_destroy(r.arena);
+    anx_arena_destroy(own);
+    ns_release(r.ns);
+    return st;
+}
