@@ -200,6 +200,7 @@ int bench_ann(int argc, char **argv);
 int bench_churn(int argc, char **argv);
 int bench_hard(int argc, char **argv);
 int bench_growth(int argc, char **argv);
+int bench_indexing(int argc, char **argv);
 /* Prints the error and gives the exit code. */
 int bench_exit(const char *command, anx_status st, const anx_error *err);
 

@@ -7,9 +7,13 @@
 static void
 print_table(const struct command_table *table, FILE *out)
 {
+    int width = 10;
+
+    for (size_t i = 0; i < table->n; i++)
+        width = (int) strlen(table->commands[i].name) > width ? (int) strlen(table->commands[i].name) : width;
     fprintf(out, "%s COMMAND [options]\n\n%s\n\nCommands:\n", table->name, table->summary);
     for (size_t i = 0; i < table->n; i++)
-        fprintf(out, "  %-10s %s\n", table->commands[i].name, table->commands[i].help);
+        fprintf(out, "  %-*s %s\n", width, table->commands[i].name, table->commands[i].help);
     fprintf(out, "\n%s COMMAND --help tells more.\n", table->name);
 }
 

@@ -1,4 +1,6 @@
-/* The `annex` program: finds the command and runs it. */
+/* The `annex` program: finds the command and runs it. Installed as `lantern-cli` too, which is the name that
+ * Lantern's documentation has for it; it then answers under that name. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -6,9 +8,15 @@
 #include "base/log.h"
 #include "cli/commands.h"
 
+#ifndef ANX_VERSION
+#define ANX_VERSION "unknown"
+#endif
+
 static const struct command commands[] = {
+    { "serve", "the document database, over HTTP", cmd_serve },
     { "build", "an index file from a file of vectors", cmd_build },
     { "index", "inspect, verify, search or convert an index file", cmd_index },
+    { "start-indexing-server", "builds indexes for databases, over the network", cmd_indexing },
     { "bench", "recall, speed and size on real vectors, against other libraries", cmd_bench },
     { "version", "version and instruction sets", cmd_version },
 };
@@ -25,8 +33,9 @@ log_to_stderr(void *context, anx_log_level level, const char *line)
 int
 main(int argc, char **argv)
 {
-    static const struct command_table table = {
-        .name = "annex",
+    bool is_lantern = strcmp(program_invocation_short_name, "lantern-cli") == 0;
+    struct command_table table = {
+        .name = is_lantern ? "lantern-cli" : "annex",
         .summary = "Annex, a vector search system.",
         .commands = commands,
         .n = ANX_COUNT_OF(commands),
@@ -34,7 +43,12 @@ main(int argc, char **argv)
     char version[] = "version";
 
     anx_log_set(log_to_stderr, NULL, ANX_LOG_WARN);
-    if (argc > 1 && strcmp(argv[1], "--version") == 0)
+    if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+        if (is_lantern) {
+            printf("lantern-cli %s\n", ANX_VERSION);
+            return 0;
+        }
         argv[1] = version;
+    }
     return command_run(&table, argc, argv);
 }

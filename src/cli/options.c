@@ -7,6 +7,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+#include "base/error.h"
 
 #define HELP_COLUMN 34 /* fits the longest `--name VALUE` of today's tables */
 
@@ -182,17 +185,35 @@ value_error(const struct option_command *command, const struct option_def *def, 
     fprintf(stderr, "try: %s --help\n", command->name);
 }
 
-/* Takes argv[at] (an option); returns how many arguments it used, -1 after a message. */
+static const struct option_def *
+find_letter(const struct option_command *command, char letter, const struct option_group **group,
+            size_t *number)
+{
+    *number = 0;
+    for (size_t g = 0; g < command->n_group; g++) {
+        *group = &command->groups[g];
+        for (size_t i = 0; i < (*group)->n; i++, (*number)++)
+            if (letter && (*group)->options[i].letter == letter)
+                return &(*group)->options[i];
+    }
+    return NULL;
+}
+
+/* Takes argv[at] (an option): "--name", "--name=value", "-l", "-lVALUE". Returns how many arguments it used,
+ * -1 after a message. */
 static int
 take_option(const struct option_command *command, int argc, char **argv, int at, void *config, bool *seen)
 {
+    bool is_letter = argv[at][1] != '-';
     const char *name = argv[at] + 2;
-    const char *equals = strchr(name, '=');
+    const char *equals = is_letter ? NULL : strchr(name, '=');
     const struct option_group *group;
     size_t number;
     const struct option_def *def =
-        find_option(command, name, equals ? (size_t) (equals - name) : strlen(name), &group, &number);
-    const char *text = equals ? equals + 1 : NULL;
+        is_letter
+            ? find_letter(command, argv[at][1], &group, &number)
+            : find_option(command, name, equals ? (size_t) (equals - name) : strlen(name), &group, &number);
+    const char *text = equals ? equals + 1 : is_letter && *name ? name : NULL;
     int used = 1;
 
     if (!def)
@@ -253,16 +274,14 @@ take_positional(const struct option_command *command, const char *text, struct o
     return 0;
 }
 
-enum options_result
-options_parse(const struct option_command *command, int argc, char **argv, void *config,
-              struct option_positional *positional)
+static enum options_result
+parse_arguments(const struct option_command *command, int argc, char **argv, void *config,
+                struct option_positional *positional, bool *seen)
 {
-    bool seen[256] = { false }; /* by row number; no command comes near 256 options */
     bool names_over = false;
 
     if (positional)
         positional->n = 0;
-    set_defaults(command, config);
     for (int at = 1; at < argc;) {
         int used = 1;
 
@@ -271,10 +290,8 @@ options_parse(const struct option_command *command, int argc, char **argv, void 
         } else if (!names_over && (strcmp(argv[at], "--help") == 0 || strcmp(argv[at], "-h") == 0)) {
             options_print_help(command, stdout);
             return OPTIONS_HELP;
-        } else if (!names_over && argv[at][0] == '-' && argv[at][1] == '-') {
-            used = take_option(command, argc, argv, at, config, seen);
         } else if (!names_over && argv[at][0] == '-' && argv[at][1] != '\0') {
-            used = usage_error(command, "unknown option ", argv[at]);
+            used = take_option(command, argc, argv, at, config, seen);
         } else if (take_positional(command, argv[at], positional) != 0) {
             used = -1;
         }
@@ -282,7 +299,70 @@ options_parse(const struct option_command *command, int argc, char **argv, void 
             return OPTIONS_USAGE;
         at += used;
     }
+    return OPTIONS_RUN;
+}
+
+enum options_result
+options_parse(const struct option_command *command, int argc, char **argv, void *config,
+              struct option_positional *positional)
+{
+    bool seen[256] = { false }; /* by row number; no command comes near 256 options */
+    enum options_result result;
+
+    set_defaults(command, config);
+    result = parse_arguments(command, argc, argv, config, positional, seen);
+    if (result != OPTIONS_RUN)
+        return result;
     return check_complete(command, positional, seen) == 0 ? OPTIONS_RUN : OPTIONS_USAGE;
+}
+
+enum options_result
+options_parse_over(const struct option_command *command, int argc, char **argv, void *config,
+                   struct option_positional *positional)
+{
+    bool seen[256] = { false };
+
+    return parse_arguments(command, argc, argv, config, positional, seen);
+}
+
+static bool
+parse_flag(const char *text, bool *out)
+{
+    static const char *const words[] = { "false", "true", "off", "on", "no", "yes", "0", "1" };
+
+    for (size_t i = 0; i < ANX_COUNT_OF(words); i++)
+        if (strcasecmp(text, words[i]) == 0) {
+            *out = i % 2 == 1;
+            return true;
+        }
+    return false;
+}
+
+enum options_result
+options_set(const struct option_command *command, const char *name, const char *text, const char *origin,
+            void *config)
+{
+    const struct option_group *group;
+    size_t number;
+    const struct option_def *def = find_option(command, name, strlen(name), &group, &number);
+    bool *flag;
+
+    if (!def) {
+        fprintf(stderr, "%s: %s: unknown setting %s\n", command->name, origin, name);
+        return OPTIONS_USAGE;
+    }
+    flag = field_of(group, def, config);
+    if (def->type == OPTION_FLAG) {
+        if (parse_flag(text, flag))
+            return OPTIONS_RUN;
+        fprintf(stderr, "%s: %s: %s is \"%s\", must be true or false\n", command->name, origin, name, text);
+        return OPTIONS_USAGE;
+    }
+    if (parse_value(def, text, field_of(group, def, config)))
+        return OPTIONS_RUN;
+    fprintf(stderr, "%s: in %s:\n", command->name, origin);
+    value_error(command, def, text);
+    return OPTIONS_USAGE;
 }
 
 int
@@ -299,7 +379,10 @@ print_option(const struct option_def *def, FILE *out)
                         : def->type == OPTION_CHOICE ? def->choices
                                                      : type_words[def->type];
 
-    snprintf(head, sizeof(head), "--%s%s%s", def->name, *value ? " " : "", value);
+    if (def->letter)
+        snprintf(head, sizeof(head), "-%c, --%s%s%s", def->letter, def->name, *value ? " " : "", value);
+    else
+        snprintf(head, sizeof(head), "--%s%s%s", def->name, *value ? " " : "", value);
     fprintf(out, "  %-*s ", HELP_COLUMN, head);
     if (strlen(head) > HELP_COLUMN)
         fprintf(out, "\n  %-*s ", HELP_COLUMN, "");
@@ -317,6 +400,8 @@ options_print_help(const struct option_command *command, FILE *out)
     fprintf(out, "%s%s%s%s\n\n%s\n", command->name, command->n_group ? " [options]" : "",
             command->positional ? " " : "", command->positional ? command->positional : "", command->summary);
     for (size_t g = 0; g < command->n_group; g++) {
+        if (!command->groups[g].title) /* read, but nothing that anyone should start to use */
+            continue;
         fprintf(out, "\n%s:\n", command->groups[g].title);
         for (size_t i = 0; i < command->groups[g].n; i++)
             print_option(&command->groups[g].options[i], out);

@@ -42,6 +42,7 @@ struct option_reals {
 
 struct option_def {
     const char *name; /* without the dashes */
+    char letter;      /* "-l VALUE" is read too; 0: none */
     enum option_type type;
     bool is_required;
     size_t offset;       /* of the field, in the part of the config that the group is for */
@@ -52,7 +53,7 @@ struct option_def {
     const char *help;    /* one line; the default is added to it */
 };
 struct option_group {
-    const char *title;
+    const char *title; /* NULL: options that --help does not show */
     const struct option_def *options;
     size_t n;
     size_t offset;
@@ -81,6 +82,13 @@ enum options_result {
  * positional may be NULL when the command takes none. */
 enum options_result options_parse(const struct option_command *command, int argc, char **argv, void *config,
                                   struct option_positional *positional);
+/* The same over a config that has its values already: nothing is reset, nothing is required. */
+enum options_result options_parse_over(const struct option_command *command, int argc, char **argv,
+                                       void *config, struct option_positional *positional);
+/* Sets one option from text that came from elsewhere (a file, the environment), which `origin` names in
+ * messages. A flag takes true, on, yes, 1 and false, off, no, 0. */
+enum options_result options_set(const struct option_command *command, const char *name, const char *text,
+                                const char *origin, void *config);
 /* 0 for OPTIONS_HELP, 2 for OPTIONS_USAGE. */
 int options_exit_code(enum options_result result);
 void options_print_help(const struct option_command *command, FILE *out);
