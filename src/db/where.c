@@ -418,7 +418,7 @@ make_groups(struct exec *x, struct where_list *list)
         struct where_group *group;
 
         if (i == 0 || !list->nodes[i].is_or)
-            list->groups[list->n_group++] = (struct where_group) { .first = i };
+            list->groups[list->n_group++] = (struct where_group) { .first = i, .estimate = SIZE_MAX };
         group = &list->groups[list->n_group - 1];
         group->n++;
         group->has_join |= list->nodes[i].has_join;

@@ -172,7 +172,7 @@ handle_convert_sql(struct http_request *r, anx_error *err)
 anx_status
 handle_convert_dsl(struct http_request *r, anx_error *err)
 {
-    anx_status st = as_params(query_read_dsl(r->body, QUERY_SELECT, r->arena, &r->query, err), err);
+    anx_status st = as_params(query_convert_dsl(r->body, r->arena, &r->query, err), err);
 
     return st == ANX_OK ? convert(r, err) : st;
 }

@@ -50,8 +50,7 @@ bool dsl_offset(struct dsl *d, const struct json_node *node, size_t *out);
 /* A word of an enumeration; find: its number or -1. family: its name in the error. */
 bool
 dsl_word(struct dsl *d, const struct json_node *node, int (*find)(anx_text), const char *family, int *out);
-/* The array with its elements (a long list of numbers is text until now). NULL and an error when it is none.
- */
+/* The array with its elements (a long list of numbers is text until now). NULL, with an error: it is none. */
 const struct json_node *dsl_list(struct dsl *d, const struct json_node *node);
 /* A scalar, or an array of scalars and tuples (arrays). null: no value. */
 bool dsl_values(struct dsl *d, const struct json_node *node, struct values *out);

@@ -100,6 +100,8 @@ proxy_main(void *argument)
                 (struct pair){ .client = accept(proxy->listen_fd, NULL, NULL),
                                .server = dial(proxy->server_port),
                                .is_harmed = atomic_fetch_add(&proxy->n_connection, 1) < proxy->n_harm };
+            setsockopt(pairs[n++].server, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
+        }
     }
     for (size_t i = 0; i < n; i++)
         pair_close(&pairs[i]);
