@@ -43,7 +43,7 @@ static void
 put_document(struct life *life, uint32_t id, uint32_t seed)
 {
     char vector[128];
-    char text[512];
+    char text[640];
 
     print_vector(vector, sizeof(vector), seed);
     (void) snprintf(text, sizeof(text), "{\"id\":%u,\"h\":%s,\"b\":%s,\"a\":[%s,[],%s]}", id, vector, vector,

@@ -69,6 +69,13 @@ read_documents(void *context)
     return NULL;
 }
 
+/* What others do at the same moment may make a call fail, with a message; that is no failure of the test. */
+static void
+may_fail(anx_status st)
+{
+    assert_true(st == ANX_OK || failure.message[0] != '\0');
+}
+
 static void *
 change_indexes(void *context)
 {
@@ -83,9 +90,9 @@ change_indexes(void *context)
         (void) life_index(
             life, "t", INDEX_ADD,
             "{\"name\":\"n\",\"field_type\":\"int\",\"index_type\":\"tree\",\"json_paths\":[\"n\"]}");
-        (void) db_schema_set(life->db, ANX_TEXT("t"), ANX_TEXT("{\"type\":\"object\"}"), NULL, &failure);
-        (void) db_meta_put(life->db, ANX_TEXT("t"), ANX_TEXT("k"), ANX_TEXT("v"), &failure);
-        (void) db_index_drop(life->db, ANX_TEXT("t"), ANX_TEXT("n"), NULL, &failure);
+        may_fail(db_schema_set(life->db, ANX_TEXT("t"), ANX_TEXT("{\"type\":\"object\"}"), NULL, &failure));
+        may_fail(db_meta_put(life->db, ANX_TEXT("t"), ANX_TEXT("k"), ANX_TEXT("v"), &failure));
+        may_fail(db_index_drop(life->db, ANX_TEXT("t"), ANX_TEXT("n"), NULL, &failure));
     }
     return NULL;
 }
@@ -100,17 +107,17 @@ change_namespaces(void *context)
     for (int i = 0; i < STEPS / 3; i++) {
         char text[256];
 
-        (void) db_ns_create(
+        may_fail(db_ns_create(
             life->db,
             ANX_TEXT("{\"name\":\"made\",\"indexes\":[{\"name\":\"id\",\"field_type\":\"int\","
                      "\"is_pk\":true,\"json_paths\":[\"id\"]}]}"),
-            NULL, &failure);
+            NULL, &failure));
         (void) life_try_put(life, "made", "{\"id\":1}");
-        (void) db_ns_rename(life->db, ANX_TEXT("made"), ANX_TEXT("other"), NULL, &failure);
+        may_fail(db_ns_rename(life->db, ANX_TEXT("made"), ANX_TEXT("other"), NULL, &failure));
         if (i % 5 == 0)
-            (void) db_ns_drop(life->db, ANX_TEXT("other"), NULL, &failure);
+            may_fail(db_ns_drop(life->db, ANX_TEXT("other"), NULL, &failure));
         if (i % 7 == 0)
-            (void) db_ns_truncate(life->db, ANX_TEXT("t"), NULL, &failure);
+            may_fail(db_ns_truncate(life->db, ANX_TEXT("t"), NULL, &failure));
         (void) snprintf(
             text, sizeof(text),
             "{\"type\":\"namespaces\",\"namespaces\":[{\"namespace\":\"*\",\"strict_mode\":\"%s\"}]}",
@@ -158,12 +165,12 @@ use_database(void *context)
 
         if (database_acquire(life->engine, ANX_TEXT("e"), &db, NULL) != ANX_OK)
             continue;
-        (void) db_ns_create(db,
+        may_fail(db_ns_create(db,
                             ANX_TEXT("{\"name\":\"t\",\"indexes\":[{\"name\":\"id\",\"field_type\":\"int\","
                                      "\"is_pk\":true,\"json_paths\":[\"id\"]}]}"),
-                            NULL, &failure);
-        (void) db_write(db, ANX_TEXT("t"), WRITE_UPSERT, ANX_TEXT("{\"id\":1}"), NULL, 0, NULL, &updated,
-                        NULL, &failure);
+                            NULL, &failure));
+        may_fail(db_write(db, ANX_TEXT("t"), WRITE_UPSERT, ANX_TEXT("{\"id\":1}"), NULL, 0, NULL, &updated,
+                        NULL, &failure));
         database_release(db);
     }
     return NULL;
@@ -179,8 +186,8 @@ databases_change_while_they_are_used(void **state)
     for (size_t i = 0; i < 2; i++)
         assert_int_equal(pthread_create(&threads[i], NULL, use_database, &actors[i]), 0);
     for (int i = 0; i < 20; i++) {
-        (void) engine_database_create(life->engine, ANX_TEXT("e"), NULL, &failure);
-        (void) engine_database_drop(life->engine, ANX_TEXT("e"), NULL, &failure);
+        may_fail(engine_database_create(life->engine, ANX_TEXT("e"), NULL, &failure));
+        may_fail(engine_database_drop(life->engine, ANX_TEXT("e"), NULL, &failure));
     }
     for (size_t i = 0; i < 2; i++)
         pthread_join(threads[i], NULL);

@@ -41,12 +41,13 @@ life_remove(const char *path)
     DIR *folder = opendir(path);
 
     for (struct dirent *entry = folder ? readdir(folder) : NULL; entry; entry = readdir(folder)) {
-        char name[512];
+        char name[1024];
         struct stat info;
 
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        (void) snprintf(name, sizeof(name), "%s/%s", path, entry->d_name);
+        if (snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int) sizeof(name))
+            continue;
         if (lstat(name, &info) == 0 && S_ISDIR(info.st_mode))
             life_remove(name);
         else
