@@ -62,9 +62,7 @@ choose_forward(void *context, size_t begin, size_t end, size_t worker)
 
         n = n < b->pools.width ? n : b->pools.width;
         prune_start(p);
-        for (size_t j = 0; j < n; j++)
-            prune_add(p, b->g, b->pools.list[i * b->pools.width + j].id,
-                      b->pools.list[i * b->pools.width + j].dist);
+        prune_add_ids(p, b->g, (uint32_t) i, b->pools.list + i * b->pools.width, n);
         n = prune_select(p, b->g, b->forward, FORWARD_ALPHA, ids);
         links_write(graph_links(b->g, (uint32_t) i), b->g->degree, ids, n);
         for (size_t j = 0; j < n; j++)

@@ -23,14 +23,13 @@ bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *
 
 /* --- parts, each in its file --- */
 
-/* Candidates of each row, from the leaves it was in. */
+/* Candidates of each row, from the leaves it was in. Without their distances: these are computed again when
+ * the row chooses, which takes less than the memory would be worth (half of all that a build needs beside the
+ * graph). */
 struct pools {
-    size_t n, width;     /* rows; candidates per row at most */
-    struct pooled {
-        uint32_t id;
-        int32_t dist;
-    } *list;               /* [n][width] */
-    atomic_ushort *count;  /* [n], may exceed width: the rest was dropped */
+    size_t n, width;      /* rows; candidates per row at most */
+    uint32_t *list;       /* [n][width] */
+    atomic_ushort *count; /* [n], may exceed width: the rest was dropped */
 };
 anx_status pools_init(struct pools *c, const struct graph *g, size_t n, size_t width, anx_error *err);
 void pools_fini(struct pools *c, const struct graph *g);

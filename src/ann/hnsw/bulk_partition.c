@@ -77,14 +77,13 @@ pools_fini(struct pools *c, const struct graph *g)
 
 /* Adds n candidates of a row; leaves with the row in them may do so at the same time. */
 static void
-pools_put(struct pools *c, uint32_t row, const uint32_t *ids, const uint32_t *index, const int32_t *dist,
-               size_t n)
+pools_put(struct pools *c, uint32_t row, const uint32_t *ids, const uint32_t *index, size_t n)
 {
     size_t at = atomic_fetch_add_explicit(&c->count[row], (unsigned short) n, memory_order_relaxed);
-    struct pooled *to = c->list + row * c->width;
+    uint32_t *to = c->list + row * c->width;
 
     for (size_t i = 0; i < n && at < c->width; i++, at++)
-        to[at] = (struct pooled) { ids[index[i]], dist[i] };
+        to[at] = ids[index[i]];
 }
 
 static bool
@@ -441,7 +440,7 @@ leaf_compare(struct partition *p, struct worker *w, const uint32_t *ids, size_t 
 
             row[at + i] = INT32_MAX; /* not itself */
             have = smallest(g->space.kernels, row, n, p->keep, w->pick, index, dist);
-            pools_put(p->c, ids[at + i], ids, index, dist, have);
+            pools_put(p->c, ids[at + i], ids, index, have);
         }
     }
 }
