@@ -297,7 +297,7 @@ build_need(const struct builder *builder)
     const anx_index_params *params = &builder->params.index;
     size_t partitions = params->ef_construction < 200 ? 1 : params->ef_construction / 100;
 
-    return builder->n_row * (partitions * 48 * 8 + 3 * params->m * sizeof(uint32_t) + 32);
+    return builder->n_row * (partitions * 48 * sizeof(uint32_t) + 3 * params->m * sizeof(uint32_t) + 32);
 }
 
 static anx_status
