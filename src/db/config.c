@@ -315,7 +315,7 @@ set_namespaces(struct database *db, const struct json_node *document, bool apply
     for (; st == ANX_OK && n < list->list.n; n++)
         st = read_rule(&list->list.items[n], &rules[n], err);
     if (st == ANX_OK && apply) {
-        struct ns_rule *old = db->settings->rules;
+        struct ns_rule *old;
         size_t n_old;
 
         pthread_mutex_lock(&db->settings->lock);

@@ -16,7 +16,8 @@ struct row_table {
     /* Ids: the holder of write_lock only. */
     uint32_t next;     /* this one and those above were never taken */
     uint32_t *free;    /* owned, a stack */
-    size_t n_free, free_capacity;
+    /* Changed under the write lock alone, while statistics read them under data_lock. */
+    atomic_size_t n_free, free_capacity;
 };
 
 static uint8_t **
