@@ -26,6 +26,15 @@ anx_text_equal(anx_text a, anx_text b)
 {
     return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
 }
+/* 0..15, or -1 for a byte that is no hexadecimal digit. */
+static inline int
+anx_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char) (c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
 /* ASCII letters in any case. */
 static inline bool
 anx_text_equal_fold(anx_text a, anx_text b)

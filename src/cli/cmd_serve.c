@@ -121,7 +121,7 @@ open_http(struct service *service, anx_error *err)
         .start_time = (int64_t) time(NULL),
         .http_address = config->http_address,
         .https_address = service->tls ? config->https_address : "none",
-        .rpc_address = config->rpc_address,
+        .rpc_address = "none", /* the binary protocol is not served yet */
         .storage_path = config->db_path,
         .log_level = levels[config->log_level],
     };

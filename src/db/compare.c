@@ -131,16 +131,7 @@ is_ordered(enum query_condition condition, const struct value *value, const stru
     order = value_compare(value, bound, collation, &is_comparable);
     if (!is_comparable)
         return false;
-    switch (condition) {
-    case COND_LT:
-        return order < 0;
-    case COND_LE:
-        return order <= 0;
-    case COND_GT:
-        return order > 0;
-    default:
-        return order >= 0;
-    }
+    return query_order_satisfies(condition, order);
 }
 
 bool

@@ -523,17 +523,7 @@ anx_status
 config_open(struct database *db, anx_error *err)
 {
     static const anx_text path[] = { { "type", 4 } };
-    const struct index_def key = {
-        .name = path[0],
-        .field_type = FIELD_STRING,
-        .index_type = INDEX_HASH,
-        .is_pk = true,
-        .sort_order_letters = { "", 0 },
-        .rtree_type = { "", 0 },
-        .json_paths = path,
-        .n_path = 1,
-        .config_json = { "{}", 2 },
-    };
+    const struct index_def key = index_def_key(path, FIELD_STRING);
     struct ns *ns = list_find(db, ANX_TEXT("#config"));
     anx_status st = ANX_OK;
 

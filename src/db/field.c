@@ -32,16 +32,6 @@ strict_mode(const struct ns *ns, enum query_strict asked)
     return asked == STRICT_DEFAULT ? STRICT_NAMES : asked;
 }
 
-/* A path is known when all its names occurred in some document, schema or index, wherever they stood. */
-static bool
-is_known(const struct doc_path *path)
-{
-    for (uint32_t i = 0; i < path->n; i++)
-        if (path->steps[i].tag == 0)
-            return false;
-    return path->n > 0;
-}
-
 static anx_status
 fail_strict(struct exec *x, const struct space *space, anx_text name, enum field_use use, bool wants_index)
 {
@@ -90,7 +80,7 @@ bind_path(struct exec *x, const struct space *space, enum query_strict strict, e
     out->paths = paths;
     out->n_path = 1;
     out->kind = FIELD_IS_DOCUMENT;
-    if (is_known(path))
+    if (doc_path_is_known(path))
         return ANX_OK;
     if (strict == STRICT_NAMES)
         return fail_strict(x, space, out->name, use, false);

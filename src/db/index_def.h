@@ -60,6 +60,23 @@ index_def_is_vector(const struct index_def *def)
 {
     return def->field_type == FIELD_FLOAT_VECTOR;
 }
+/* A primary key over one field: what system namespaces have. path is borrowed: one name, of the index and of
+ * its field. */
+static inline struct index_def
+index_def_key(const anx_text *path, enum field_type type)
+{
+    return (struct index_def) {
+        .name = path[0],
+        .field_type = type,
+        .index_type = INDEX_HASH,
+        .is_pk = true,
+        .sort_order_letters = { "", 0 },
+        .rtree_type = { "", 0 },
+        .json_paths = path,
+        .n_path = 1,
+        .config_json = { "{}", 2 },
+    };
+}
 
 /* Everything of *out is in the arena and in the text that node was parsed from. ANX_E_PARSE_JSON,
  * ANX_E_PARAMS, ANX_E_NOT_VALID. Checks what can be seen in the definition alone; what needs the namespace

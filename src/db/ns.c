@@ -254,3 +254,30 @@ ns_check_alive(const struct ns *ns, anx_error *err)
     return ns->is_dropped ? anx_fail(err, ANX_E_NOT_FOUND, "Namespace '%s' does not exist", ns->name)
                           : ANX_OK;
 }
+
+anx_status
+ns_change_begin(struct database *db, anx_text name, struct ns **out, anx_error *err)
+{
+    anx_status st = ns_acquire(db, name, out, err);
+
+    if (st != ANX_OK)
+        return st;
+    pthread_mutex_lock(&(*out)->write_lock);
+    st = ns_check_alive(*out, err);
+    if (st != ANX_OK) {
+        pthread_mutex_unlock(&(*out)->write_lock);
+        ns_release(*out);
+        *out = NULL;
+    }
+    return st;
+}
+
+anx_status
+ns_change_end(struct ns *ns, anx_status st, uint64_t ticket, anx_error *err)
+{
+    pthread_mutex_unlock(&ns->write_lock);
+    if (st == ANX_OK)
+        st = persist_wait(ns, ticket, err);
+    ns_release(ns);
+    return st;
+}

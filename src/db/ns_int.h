@@ -100,6 +100,13 @@ ANX_NODISCARD anx_status catalog_load(struct database *db, anx_error *err);
 /* Documents and indexes of a namespace from the store; nobody else knows it yet. */
 ANX_NODISCARD anx_status ns_load(struct ns *ns, anx_error *err);
 
+/* ---- One change of a definition, by name (ns.c) ---- */
+
+/* Acquires a namespace and takes its write_lock, unless it is gone: then nothing is held. */
+ANX_NODISCARD anx_status ns_change_begin(struct database *db, anx_text name, struct ns **out, anx_error *err);
+/* Gives both back; after success (st) waits until the change is durable. */
+ANX_NODISCARD anx_status ns_change_end(struct ns *ns, anx_status st, uint64_t ticket, anx_error *err);
+
 /* ---- ns_meta.c ---- */
 struct ns_meta *meta_create(void);
 void meta_destroy(struct ns_meta *meta);

@@ -299,14 +299,12 @@ db_ns_truncate(struct database *db, anx_text name, const struct db_session *sess
     struct store_batch *batch;
     struct ns *ns;
     uint64_t ticket = 0;
-    anx_status st = ns_acquire(db, name, &ns, err);
+    anx_status st = ns_change_begin(db, name, &ns, err);
 
     (void) session;
     if (st != ANX_OK)
         return st;
-    pthread_mutex_lock(&ns->write_lock);
-    st = ns_check_alive(ns, err);
-    if (st == ANX_OK && system_ns_kind(ns) != SYSTEM_NONE)
+    if (system_ns_kind(ns) != SYSTEM_NONE)
         st = anx_fail(err, ANX_E_PARAMS, "Can't truncate system namespace (%s)", ns->name);
     if (st == ANX_OK && ns->pk == SIZE_MAX)
         st = anx_fail(err, ANX_E_LOGIC, "Trying to modify namespace '%s', but it doesn't contain PK index",
@@ -320,11 +318,7 @@ db_ns_truncate(struct database *db, anx_text name, const struct db_session *sess
         else
             store_batch_destroy(batch);
     }
-    pthread_mutex_unlock(&ns->write_lock);
-    if (st == ANX_OK)
-        st = persist_wait(ns, ticket, err);
-    ns_release(ns);
-    return st;
+    return ns_change_end(ns, st, ticket, err);
 }
 
 /* ---- Renaming ---- */

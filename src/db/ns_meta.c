@@ -276,13 +276,10 @@ meta_change(struct database *db, anx_text name, anx_text key, anx_text value, an
 
     if (key.size == 0)
         return anx_fail(err, ANX_E_PARAMS, "Empty key is not supported");
-    st = ns_acquire(db, name, &ns, err);
+    st = ns_change_begin(db, name, &ns, err);
     if (st != ANX_OK)
         return st;
-    pthread_mutex_lock(&ns->write_lock);
-    st = ns_check_alive(ns, err);
-    if (st == ANX_OK)
-        st = persist_begin(ns, &batch, err);
+    st = persist_begin(ns, &batch, err);
     if (st == ANX_OK) {
         st = meta_put(ns, batch, key, value, err);
         if (st == ANX_OK)
@@ -290,11 +287,7 @@ meta_change(struct database *db, anx_text name, anx_text key, anx_text value, an
         else
             store_batch_destroy(batch);
     }
-    pthread_mutex_unlock(&ns->write_lock);
-    if (st == ANX_OK)
-        st = persist_wait(ns, ticket, err);
-    ns_release(ns);
-    return st;
+    return ns_change_end(ns, st, ticket, err);
 }
 
 anx_status

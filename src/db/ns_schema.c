@@ -81,24 +81,18 @@ db_schema_set(struct database *db, anx_text name, anx_text schema, const struct 
 {
     struct ns *ns;
     uint64_t ticket = 0;
-    anx_status st = ns_acquire(db, name, &ns, err);
+    anx_status st = ns_change_begin(db, name, &ns, err);
 
     (void) session;
     if (st != ANX_OK)
         return st;
-    pthread_mutex_lock(&ns->write_lock);
-    st = ns_check_alive(ns, err);
-    if (st == ANX_OK && system_ns_kind(ns) != SYSTEM_NONE)
+    if (system_ns_kind(ns) != SYSTEM_NONE)
         st = anx_fail(err, ANX_E_PARAMS, "The schema of system namespace '%s' cannot be changed", ns->name);
     if (st == ANX_OK)
         st = schema_learn(ns, schema, err);
     if (st == ANX_OK)
         st = set_schema_locked(ns, schema, &ticket, err);
-    pthread_mutex_unlock(&ns->write_lock);
-    if (st == ANX_OK)
-        st = persist_wait(ns, ticket, err);
-    ns_release(ns);
-    return st;
+    return ns_change_end(ns, st, ticket, err);
 }
 
 anx_status

@@ -276,8 +276,8 @@ postings_or(postings p, roaring_bitmap_t *out)
     }
 }
 
-static bool
-walk_bitmap(const roaring_bitmap_t *bitmap, bool is_descending, postings_row_fn each, void *context)
+bool
+postings_walk_bitmap(const roaring_bitmap_t *bitmap, bool is_descending, postings_row_fn each, void *context)
 {
     roaring_uint32_iterator_t it;
 
@@ -313,7 +313,7 @@ postings_walk(postings p, bool is_descending, postings_row_fn each, void *contex
                 return false;
         return true;
     default:
-        return walk_bitmap(bitmap_of(p), is_descending, each, context);
+        return postings_walk_bitmap(bitmap_of(p), is_descending, each, context);
     }
 }
 

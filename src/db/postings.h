@@ -22,6 +22,9 @@ void postings_or(postings p, roaring_bitmap_t *out);
 /* In ascending or descending order until each returns false; false then. */
 typedef bool (*postings_row_fn)(void *context, uint32_t row);
 bool postings_walk(postings p, bool is_descending, postings_row_fn each, void *context);
+/* The same over a bitmap of rows. */
+bool
+postings_walk_bitmap(const roaring_bitmap_t *bitmap, bool is_descending, postings_row_fn each, void *context);
 size_t postings_memory(postings p); /* beyond the eight bytes */
 bool postings_check(postings p);    /* sorted, no row twice, in the smallest form allowed */
 

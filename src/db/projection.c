@@ -16,15 +16,6 @@ find_vector(const struct ns *ns, anx_text path)
     return NULL;
 }
 
-static bool
-is_known(const struct doc_path *path)
-{
-    for (uint32_t i = 0; i < path->n; i++)
-        if (path->steps[i].tag == 0)
-            return false;
-    return path->n > 0;
-}
-
 /* The paths of vectors are listed as well: a vector is reached through the objects around it. */
 static void
 add_field(const struct ns *ns, anx_text name, struct doc_path *paths, bool *vector_fields, size_t *n_regular,
@@ -34,7 +25,7 @@ add_field(const struct ns *ns, anx_text name, struct doc_path *paths, bool *vect
     anx_error ignored;
 
     if (doc_path_parse(name, ns->names, &paths[out->fields.n_path], &ignored) != ANX_OK ||
-        !is_known(&paths[out->fields.n_path]))
+        !doc_path_is_known(&paths[out->fields.n_path]))
         return;
     out->fields.n_path++;
     out->names_fields = true;

@@ -95,18 +95,9 @@ one_matches(const struct scalar_index *index, const struct value *have, enum que
     if (condition == COND_LIKE)
         return have->type == VALUE_STRING && text_like(have->text, values->items[0].text);
     order = key_compare_values(&index->type, have, &values->items[0]);
-    switch (condition) {
-    case COND_LT:
-        return order < 0;
-    case COND_LE:
-        return order <= 0;
-    case COND_GT:
-        return order > 0;
-    case COND_GE:
-        return order >= 0;
-    default: /* COND_RANGE */
+    if (condition == COND_RANGE)
         return order >= 0 && key_compare_values(&index->type, have, &values->items[1]) <= 0;
-    }
+    return query_order_satisfies(condition, order);
 }
 
 /* Enough values, each of the index's type? Otherwise nothing matches. */
@@ -387,33 +378,14 @@ scalar_estimate(const struct scalar_index *index, enum query_condition condition
 
 /* ---- In order ---- */
 
-static bool
-walk_nulls(const struct scalar_index *index, bool is_descending, postings_row_fn each, void *context)
-{
-    roaring_uint32_iterator_t it;
-
-    if (is_descending)
-        roaring_init_iterator_last(index->nulls, &it);
-    else
-        roaring_init_iterator(index->nulls, &it);
-    while (it.has_value) {
-        if (!each(context, it.current_value))
-            return false;
-        if (is_descending)
-            roaring_previous_uint32_iterator(&it);
-        else
-            roaring_advance_uint32_iterator(&it);
-    }
-    return true;
-}
-
 void
 scalar_walk(const struct scalar_index *index, bool is_descending, bool (*each)(void *context, uint32_t row),
             void *context)
 {
     struct tree_place at;
 
-    if (!scalar_is_ordered(index) || (!is_descending && !walk_nulls(index, false, each, context)))
+    if (!scalar_is_ordered(index) ||
+        (!is_descending && !postings_walk_bitmap(index->nulls, false, each, context)))
         return;
     if (tree_count(index->tree) > 0) {
         at = is_descending ? tree_end(index->tree) : tree_begin(index->tree);
@@ -425,7 +397,7 @@ scalar_walk(const struct scalar_index *index, bool is_descending, bool (*each)(v
         } while (is_descending ? tree_previous(index->tree, &at) : tree_next(index->tree, &at));
     }
     if (is_descending)
-        walk_nulls(index, true, each, context);
+        postings_walk_bitmap(index->nulls, true, each, context);
 }
 
 /* ---- Figures ---- */

@@ -22,25 +22,16 @@ const char *const system_ns_names[] = {
 
 /* ---- Small ones ---- */
 
+static void
+print_definition(void *context, struct ns *ns)
+{
+    ns_print_definition(ns, true, context);
+}
+
 static anx_status
 print_namespaces(struct database *db, anx_buffer *out, anx_error *err)
 {
-    anx_arena *arena = anx_arena_create(NULL, 0);
-    struct ns **list;
-    size_t n;
-    anx_status st = arena ? list_all(db, arena, &list, &n, err) : anx_fail(err, ANX_E_NOMEM, "out of memory");
-
-    if (st == ANX_OK) {
-        for (size_t i = 0; i < n; i++) {
-            pthread_rwlock_rdlock(&list[i]->data_lock);
-            if (!list[i]->is_dropped)
-                ns_print_definition(list[i], true, out);
-            pthread_rwlock_unlock(&list[i]->data_lock);
-        }
-        list_release(list, n);
-    }
-    anx_arena_destroy(arena);
-    return st;
+    return system_each_ns(db, print_definition, out, err);
 }
 
 /* There are no connections of the binary protocol. */
@@ -91,17 +82,7 @@ static anx_status
 add_key(struct ns *ns, const struct system_kind_row *kind, anx_error *err)
 {
     const anx_text path[] = { anx_text_of(kind->key) };
-    const struct index_def def = {
-        .name = path[0],
-        .field_type = kind->key_type,
-        .index_type = INDEX_HASH,
-        .is_pk = true,
-        .sort_order_letters = { "", 0 },
-        .rtree_type = { "", 0 },
-        .json_paths = path,
-        .n_path = 1,
-        .config_json = { "{}", 2 },
-    };
+    const struct index_def def = index_def_key(path, kind->key_type);
 
     return ns_index_set_locked(ns, &def, INDEX_ADD, true, err);
 }

@@ -119,9 +119,8 @@ print_namespace(struct ns *ns, anx_buffer *out)
                       names_count(ns->names), NAMES_MAX, names_count(ns->names), ns->id);
 }
 
-/* Every namespace that is not a system one and not dropped, with its data_lock held shared. */
-static anx_status
-each_namespace(struct database *db, void (*each)(void *context, struct ns *ns), void *context, anx_error *err)
+anx_status
+system_each_ns(struct database *db, void (*each)(void *context, struct ns *ns), void *context, anx_error *err)
 {
     anx_arena *arena = anx_arena_create(NULL, 0);
     struct ns **list;
@@ -131,7 +130,7 @@ each_namespace(struct database *db, void (*each)(void *context, struct ns *ns), 
     if (st == ANX_OK) {
         for (size_t i = 0; i < n; i++) {
             pthread_rwlock_rdlock(&list[i]->data_lock);
-            if (!list[i]->is_dropped && list[i]->kind == NS_ORDINARY)
+            if (!list[i]->is_dropped)
                 each(context, list[i]);
             pthread_rwlock_unlock(&list[i]->data_lock);
         }
@@ -144,13 +143,14 @@ each_namespace(struct database *db, void (*each)(void *context, struct ns *ns), 
 static void
 print_each(void *context, struct ns *ns)
 {
-    print_namespace(ns, context);
+    if (ns->kind == NS_ORDINARY)
+        print_namespace(ns, context);
 }
 
 anx_status
 system_print_memstats(struct database *db, anx_buffer *out, anx_error *err)
 {
-    return atomic_load(&db->settings->memstats) ? each_namespace(db, print_each, out, err) : ANX_OK;
+    return atomic_load(&db->settings->memstats) ? system_each_ns(db, print_each, out, err) : ANX_OK;
 }
 
 /* ---- Prometheus ---- */
@@ -172,6 +172,8 @@ gauge_each(void *context, struct ns *ns)
     struct gauges *gauges = context;
     struct ns_sizes sizes;
 
+    if (ns->kind != NS_ORDINARY)
+        return;
     ns_measure(ns, &sizes);
     gauge_line(gauges->items, "reindexer_items_count", ns, sizes.items);
     gauge_line(gauges->data, "reindexer_data_size_bytes", ns, sizes.data);
@@ -200,7 +202,7 @@ engine_print_metrics(struct engine *engine, anx_buffer *out)
         anx_buffer_init(&parts[i], NULL, 16 << 20);
     if (arena && engine_all(engine, arena, &databases, &n, NULL) == ANX_OK)
         for (size_t i = 0; i < n; i++) {
-            (void) each_namespace(databases[i], gauge_each, &gauges, NULL);
+            (void) system_each_ns(databases[i], gauge_each, &gauges, NULL);
             stats_print_metrics(databases[i], out);
             database_release(databases[i]);
         }

@@ -92,6 +92,15 @@ ANX_NODISCARD anx_status doc_path_parse(anx_text text, const struct doc_names *n
 /* The same for the paths of indexes: new names enter the dictionary, so that every step has its tag. */
 ANX_NODISCARD anx_status doc_path_add(anx_text text, struct doc_names *names, struct doc_path *out,
                                       anx_error *err);
+/* All of its names are in the dictionary: they occurred in some document, schema or index. */
+static inline bool
+doc_path_is_known(const struct doc_path *path)
+{
+    for (uint32_t i = 0; i < path->n; i++)
+        if (path->steps[i].tag == 0)
+            return false;
+    return path->n > 0;
+}
 /* Calls visit for every node the path reaches: arrays on the way and at the end are opened (each element is a
  * node, nested arrays flattened) unless `whole`. A false return stops. positions[] holds the array index at
  * each opened level, for equal_position. Returns the number of nodes visited. */

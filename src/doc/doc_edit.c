@@ -266,6 +266,14 @@ edit_build(const struct edit *root, struct doc_builder *builder, anx_error *err)
     return st;
 }
 
+anx_status
+edit_finish(const struct edit *root, struct doc_builder *builder, struct doc_draft *out, anx_error *err)
+{
+    anx_status st = edit_build(root, builder, err);
+
+    return st == ANX_OK ? build_finish(builder, out, err) : st;
+}
+
 /* ---- Another shape ---- */
 
 anx_status
@@ -283,9 +291,7 @@ doc_reshape(struct doc doc, const struct doc_shape *old_shape, const struct doc_
     if (st == ANX_OK)
         st = build_begin(builder, names, shape, arena, "cjson", err);
     if (st == ANX_OK)
-        st = edit_build(root, builder, err);
-    if (st == ANX_OK)
-        st = build_finish(builder, out, err);
+        st = edit_finish(root, builder, out, err);
     build_destroy(builder);
     return st;
 }

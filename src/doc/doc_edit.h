@@ -36,5 +36,8 @@ void edit_remove(struct edit *parent, struct edit *child);
 void edit_replace(struct edit *node, const struct edit *from);
 /* The members of the root, as events. */
 ANX_NODISCARD anx_status edit_build(const struct edit *root, struct doc_builder *builder, anx_error *err);
+/* The same, and the builder's result. */
+ANX_NODISCARD anx_status edit_finish(const struct edit *root, struct doc_builder *builder,
+                                     struct doc_draft *out, anx_error *err);
 
 #endif

@@ -563,9 +563,7 @@ doc_update(struct doc doc, const struct doc_vectors *vectors, const struct doc_c
     if (st == ANX_OK)
         st = build_begin(builder, names, shape, arena, "json", err);
     if (st == ANX_OK)
-        st = edit_build(root, builder, err);
-    if (st == ANX_OK)
-        st = build_finish(builder, out, err);
+        st = edit_finish(root, builder, out, err);
     build_destroy(builder);
     return st;
 }

@@ -46,22 +46,13 @@ skip_space(struct json_parser *parser)
 
 /* ---- Strings ---- */
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char) (c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The four digits behind "\u". */
 static bool
 read_unit(struct json_parser *parser, uint32_t *unit)
 {
     *unit = 0;
     for (int i = 0; i < 4; i++) {
-        int digit = parser->at < parser->end ? hex_digit(*parser->at) : -1;
+        int digit = parser->at < parser->end ? anx_hex_digit(*parser->at) : -1;
 
         if (digit < 0)
             return false;

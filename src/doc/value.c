@@ -31,15 +31,6 @@ value_type_name(enum value_type type)
 
 /* ---- UUIDs ---- */
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char) (c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 bool
 uuid_parse(anx_text text, uint8_t out[16])
 {
@@ -56,7 +47,7 @@ uuid_parse(anx_text text, uint8_t out[16])
                 return false;
             continue;
         }
-        digit = hex_digit(text.data[i]);
+        digit = anx_hex_digit(text.data[i]);
         if (digit < 0)
             return false;
         out[n / 2] = (uint8_t) (n % 2 == 0 ? digit << 4 : out[n / 2] | digit);

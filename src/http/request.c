@@ -6,18 +6,6 @@
 
 #define DEFAULT_WRITE_TIMEOUT_S 60 /* of requests that change something and name no Request-Timeout */
 
-static int
-hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Percent-decoding (RFC 3986) with "+" as a blank; a malformed escape stands for itself. */
 static anx_text
 decode(anx_arena *arena, anx_text in)
@@ -30,8 +18,9 @@ decode(anx_arena *arena, anx_text in)
     for (size_t i = 0; i < in.size; i++) {
         char c = in.data[i];
 
-        if (c == '%' && i + 2 < in.size && hex_digit(in.data[i + 1]) >= 0 && hex_digit(in.data[i + 2]) >= 0) {
-            c = (char) (hex_digit(in.data[i + 1]) * 16 + hex_digit(in.data[i + 2]));
+        if (c == '%' && i + 2 < in.size && anx_hex_digit(in.data[i + 1]) >= 0 &&
+            anx_hex_digit(in.data[i + 2]) >= 0) {
+            c = (char) (anx_hex_digit(in.data[i + 1]) * 16 + anx_hex_digit(in.data[i + 2]));
             i += 2;
         } else if (c == '+') {
             c = ' ';

@@ -66,9 +66,11 @@ enlist(struct indexing_server *server, struct session *s)
     return is_welcome;
 }
 
-static void
-delist(struct indexing_server *server, struct session *s)
+void
+anx_session_delist(struct session *s)
 {
+    struct indexing_server *server = s->server;
+
     pthread_mutex_lock(&server->lock);
     *s->link = s->next;
     if (s->next)
@@ -106,7 +108,7 @@ take_client(struct indexing_server *server, int fd, const struct anx_address *pe
         } else if (launch(s)) {
             return; /* fd and s are the session's */
         } else {
-            delist(server, s);
+            anx_session_delist(s);
             why = "no thread for it";
         }
         close(s->wake_fd);

@@ -102,6 +102,8 @@ struct session {
 
 /* A thread's main function: the session is owned by it. */
 void *anx_session_main(void *session);
+/* Takes it off the list of sessions; whoever waits for the last one learns of it. */
+void anx_session_delist(struct session *s);
 /* Any thread, while the session is in the server's list and its lock held. */
 void anx_session_wake(struct session *session);
 void anx_session_stop(struct session *session, enum session_stop why);
@@ -147,6 +149,8 @@ void anx_session_end_job(struct session *s, const anx_error *err);
 void anx_session_last_words(struct session *s, const void *bytes, size_t size);
 /* For a session that was stopped. */
 anx_status anx_session_fail_stopped(const struct session *s, anx_error *err);
+/* ANX_E_BUSY: neither a slot nor a place in the queue. */
+anx_status anx_session_fail_full(const struct session *s, anx_error *err);
 
 /* --- session_v1.c, session_v2.c: everything after the client's first word; they say their errors themselves
  * --- */

@@ -559,18 +559,15 @@ run(struct session *s)
         converse(s);
 }
 
-static void
-leave(struct session *s)
+anx_status
+anx_session_fail_full(const struct session *s, anx_error *err)
 {
-    struct indexing_server *server = s->server;
-
-    pthread_mutex_lock(&server->lock);
-    *s->link = s->next;
-    if (s->next)
-        s->next->link = s->link;
-    server->n_session--;
-    pthread_cond_broadcast(&server->ended);
-    pthread_mutex_unlock(&server->lock);
+    (void) anx_fail(
+        err, ANX_E_BUSY,
+        "the indexing server is full: %zu sessions (--max-clients), and %zu clients wait (--max-queue)",
+        s->server->params.max_clients, s->server->params.max_queue);
+    anx_error_hint(err, "try again later");
+    return ANX_E_BUSY;
 }
 
 void *
@@ -588,7 +585,7 @@ anx_session_main(void *argument)
         close(s->fd);
     anx_free(NULL, s->in);
     anx_wire_forget(s->resume_key, sizeof(s->resume_key));
-    leave(s); /* from here on nobody wakes us, and the server may be gone */
+    anx_session_delist(s); /* from here on nobody wakes us, and the server may be gone */
     close(wake_fd);
     anx_free(NULL, s);
     return NULL;

@@ -270,14 +270,8 @@ accept_request(struct session *s, bool *is_build, anx_error *err)
         return st;
     if (s->admission != QUEUE_ADMITTED && atomic_load(&s->server->is_draining))
         return anx_fail(err, ANX_E_BUSY, "the indexing server is shutting down");
-    if (s->admission != QUEUE_ADMITTED) {
-        (void) anx_fail(err, ANX_E_BUSY,
-                        "the indexing server is full: %zu sessions (--max-clients), and %zu clients "
-                        "wait (--max-queue)",
-                        s->server->params.max_clients, s->server->params.max_queue);
-        anx_error_hint(err, "try again later");
-        return ANX_E_BUSY;
-    }
+    if (s->admission != QUEUE_ADMITTED)
+        return anx_session_fail_full(s, err);
     st = check_token(s, err);
     if (st == ANX_OK)
         st = anx_wire_init_decode(session_bytes(s), &s->request, err);

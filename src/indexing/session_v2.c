@@ -359,14 +359,8 @@ await_slot(struct session *s, anx_error *err)
     size_t told = 0;
     anx_status st = ANX_OK;
 
-    if (s->admission == QUEUE_FULL) {
-        (void) anx_fail(err, ANX_E_BUSY,
-                        "the indexing server is full: %zu sessions (--max-clients), and %zu clients "
-                        "wait (--max-queue)",
-                        s->server->params.max_clients, s->server->params.max_queue);
-        anx_error_hint(err, "try again later");
-        return ANX_E_BUSY;
-    }
+    if (s->admission == QUEUE_FULL)
+        return anx_session_fail_full(s, err);
     while (st == ANX_OK && !anx_queue_is_admitted(slots, &s->ticket)) {
         size_t position = anx_queue_position(slots, &s->ticket);
         struct v2_frame frame;

@@ -35,29 +35,16 @@ fail(struct reader *r, const char *detail)
 static struct expression *
 new_node(struct reader *r, enum expression_kind kind)
 {
-    struct expression *e;
-
     if (++r->n_node > EXPRESSION_NODES_MAX)
         return fail(r, "Expression is too long");
-    e = anx_arena_array(r->arena, 1, sizeof(*e));
-    if (e)
-        e->kind = kind;
-    else if (r->status == ANX_OK)
-        r->status = query_out_of_memory(r->err);
-    return e;
+    return expression_new(r->arena, kind, &r->status, r->err);
 }
 
 static struct expression *
 new_binary(struct reader *r, enum expression_kind kind, const struct expression *left,
            const struct expression *right)
 {
-    struct expression *e = left && right ? new_node(r, kind) : NULL;
-
-    if (e) {
-        e->left = left;
-        e->right = right;
-    }
-    return e;
+    return left && right ? expression_join(new_node(r, kind), left, right) : NULL;
 }
 
 /* ---- Bytes ---- */
@@ -87,19 +74,6 @@ take(struct reader *r, char c)
     return true;
 }
 
-static bool
-is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool
-starts_name(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '#' || c == '@' ||
-           (unsigned char) c >= 0x80;
-}
-
 /* A name; a "+" directly behind one and in front of another belongs to it (composite index). Steps "[n]",
  * "[*]" too. */
 static anx_text
@@ -111,9 +85,10 @@ read_name(struct reader *r)
     for (; at < r->text.size; at++) {
         char c = data[at], next = at + 1 < r->text.size ? data[at + 1] : ' ';
         bool is_star = c == '*' && data[at - 1] == '[' && next == ']';
-        bool is_plus = c == '+' && (starts_name(next) || is_digit(next));
+        bool is_plus = c == '+' && (query_starts_name(next) || query_is_digit(next));
 
-        if (!starts_name(c) && !is_digit(c) && c != '.' && c != '[' && c != ']' && !is_star && !is_plus)
+        if (!query_starts_name(c) && !query_is_digit(c) && c != '.' && c != '[' && c != ']' && !is_star &&
+            !is_plus)
             break;
     }
     r->at = at;
@@ -186,7 +161,7 @@ read_field(struct reader *r)
         name = read_quoted(r, '"');
         return name.data ? new_field(r, name, true) : fail(r, "Not found close '\"'");
     }
-    return starts_name(c) ? new_field(r, read_name(r), false) : fail(r, "Expected field name");
+    return query_starts_name(c) ? new_field(r, read_name(r), false) : fail(r, "Expected field name");
 }
 
 static struct expression *
@@ -224,7 +199,7 @@ read_rrf(struct reader *r)
         return e;
     peek(r);
     at = r->at;
-    if (!starts_name(peek(r)) || !anx_text_equal_fold(read_name(r), ANX_TEXT("rank_const")))
+    if (!query_starts_name(peek(r)) || !anx_text_equal_fold(read_name(r), ANX_TEXT("rank_const")))
         return fail_at(r, at, "'rank_const' is expected");
     if (!take(r, '='))
         return fail(r, "'=' is expected");
@@ -259,7 +234,7 @@ read_geometry(struct reader *r)
     anx_text name, point;
     size_t start;
 
-    if (peek(r) == '"' || !starts_name(peek(r)))
+    if (peek(r) == '"' || !query_starts_name(peek(r)))
         return read_field(r);
     start = r->at;
     name = read_name(r);
@@ -352,9 +327,9 @@ read_primary(struct reader *r)
 
     if (c == '"')
         return read_field(r);
-    if (starts_name(c))
+    if (query_starts_name(c))
         return read_named(r);
-    if (is_digit(c))
+    if (query_is_digit(c))
         return read_constant(r);
     if (!take(r, '('))
         return fail(r, "Expected value");

@@ -69,33 +69,20 @@ take_sign(struct reader *r, char sign)
 static struct expression *
 new_node(struct reader *r, enum expression_kind kind)
 {
-    struct expression *e = NULL;
-
     if (++r->n_node > EXPRESSION_NODES_MAX) {
         if (r->status == ANX_OK)
             r->status =
                 anx_fail(r->err, ANX_E_PARAMS, "Expression has more than %d parts", EXPRESSION_NODES_MAX);
         return NULL;
     }
-    e = anx_arena_array(r->arena, 1, sizeof(*e));
-    if (e)
-        e->kind = kind;
-    else if (r->status == ANX_OK)
-        r->status = query_out_of_memory(r->err);
-    return e;
+    return expression_new(r->arena, kind, &r->status, r->err);
 }
 
 static struct expression *
 new_binary(struct reader *r, enum expression_kind kind, const struct expression *left,
            const struct expression *right)
 {
-    struct expression *e = left && right ? new_node(r, kind) : NULL;
-
-    if (e) {
-        e->left = left;
-        e->right = right;
-    }
-    return e;
+    return left && right ? expression_join(new_node(r, kind), left, right) : NULL;
 }
 
 static bool

@@ -32,12 +32,6 @@ struct decimal {
     bool is_negative;
 };
 
-static bool
-is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
 /* Digits from eight bytes of text: how many the bytes start with, and their value (Lemire's trick of adding
  * neighbors pairwise: digits, pairs of digits, fours). */
 static unsigned
@@ -82,7 +76,7 @@ read_digits(const char *at, const char *end, bool is_fraction, struct decimal *d
         if (n < 8)
             break;
     }
-    for (; at < end && is_digit(*at); at++) {
+    for (; at < end && query_is_digit(*at); at++) {
         if (d->n_digit < DIGITS_MAX) {
             d->mantissa = d->mantissa * 10 + (uint64_t) (*at - '0');
             d->n_digit++;
@@ -109,9 +103,9 @@ read_exponent(const char *at, const char *end, struct decimal *d)
 
     if (p < end && (*p == '+' || *p == '-'))
         is_negative = *p++ == '-';
-    if (p >= end || !is_digit(*p))
+    if (p >= end || !query_is_digit(*p))
         return at; /* an e that is no exponent is not part of the number */
-    for (; p < end && is_digit(*p); p++) {
+    for (; p < end && query_is_digit(*p); p++) {
         if (value < 100000)
             value = value * 10 + (*p - '0');
     }
@@ -189,15 +183,15 @@ read_usual(const char *at, const char *end, float *out)
     mantissa = (digit * small_tens[n] + first) * small_tens[m] + second;
     at += 2 + n + m;
     n += m;
-    if (n == 16 && is_digit(*at)) { /* doubles have up to 17 */
+    if (n == 16 && query_is_digit(*at)) { /* doubles have up to 17 */
         mantissa = mantissa * 10 + (uint64_t) (*at++ - '0');
         n++;
     }
-    if (n == 17 && is_digit(*at)) {
+    if (n == 17 && query_is_digit(*at)) {
         mantissa = mantissa * 10 + (uint64_t) (*at++ - '0');
         n++;
     }
-    if (n == 0 || is_digit(*at) || *at == 'e' || *at == 'E' || mantissa == 0 ||
+    if (n == 0 || query_is_digit(*at) || *at == 'e' || *at == 'E' || mantissa == 0 ||
         !round_to_float(mantissa, -(int) n, out))
         return NULL;
     *out = is_negative ? -*out : *out;
@@ -340,7 +334,7 @@ number_value(anx_text token, struct value *out)
 
     if (token.size > 0 && (*at == '-' || *at == '+'))
         at++;
-    for (digits = at; at < end && is_digit(*at) && at - digits < DIGITS_MAX; at++)
+    for (digits = at; at < end && query_is_digit(*at) && at - digits < DIGITS_MAX; at++)
         whole = whole * 10 + (uint64_t) (*at - '0');
     is_whole = at > digits && whole <= (uint64_t) INT64_MAX + is_negative;
     if (at < end && *at == '.')

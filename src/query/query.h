@@ -30,6 +30,21 @@ enum query_condition {
     COND_KNN
 };
 const char *query_condition_class(enum query_condition condition); /* "CondEq", ... as in error texts */
+/* Does an order (< 0, 0, > 0, of a value against its bound) satisfy LT, LE, GT or GE? */
+static inline bool
+query_order_satisfies(enum query_condition condition, int order)
+{
+    switch (condition) {
+    case COND_LT:
+        return order < 0;
+    case COND_LE:
+        return order <= 0;
+    case COND_GT:
+        return order > 0;
+    default:
+        return order >= 0;
+    }
+}
 
 struct query;
 struct expression;

@@ -5,6 +5,20 @@
 #include "query/expression.h"
 #include "query/query.h"
 
+/* ---- Bytes that SQL and sort expressions agree on ---- */
+static inline bool
+query_is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+/* Bytes of UTF-8 letters count as letters: field names come from documents. */
+static inline bool
+query_starts_name(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '#' || c == '@' ||
+           (unsigned char) c >= 0x80;
+}
+
 /* A list that grows inside of an arena: the room doubles, the old items stay behind as waste (at most as much
  * again). Items are zeroed. */
 struct query_list {
@@ -15,6 +29,12 @@ struct query_list {
 /* The new last item; NULL when the arena is spent. */
 void *query_list_add(struct query_list *list, anx_arena *arena);
 anx_status query_out_of_memory(anx_error *err);
+/* A zeroed node; NULL with *status set (if it was ANX_OK) when the arena is spent. */
+struct expression *expression_new(anx_arena *arena, enum expression_kind kind, anx_status *status,
+                                  anx_error *err);
+/* Gives an operator its sides; a NULL node stays NULL. */
+struct expression *expression_join(struct expression *node, const struct expression *left,
+                                   const struct expression *right);
 
 /* ---- Words (words.c). A table each; what is not in it is -1. ---- */
 const char *condition_dsl(enum query_condition condition); /* "eq", ... */

@@ -167,3 +167,25 @@ query_out_of_memory(anx_error *err)
 {
     return anx_fail(err, ANX_E_NOMEM, "Out of memory while reading a query");
 }
+
+struct expression *
+expression_new(anx_arena *arena, enum expression_kind kind, anx_status *status, anx_error *err)
+{
+    struct expression *node = anx_arena_array(arena, 1, sizeof(*node));
+
+    if (node)
+        node->kind = kind;
+    else if (*status == ANX_OK)
+        *status = query_out_of_memory(err);
+    return node;
+}
+
+struct expression *
+expression_join(struct expression *node, const struct expression *left, const struct expression *right)
+{
+    if (node) {
+        node->left = left;
+        node->right = right;
+    }
+    return node;
+}

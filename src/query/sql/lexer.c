@@ -4,23 +4,9 @@
 #include "query/sql/sql_int.h"
 
 static bool
-is_digit(char c)
-{
-    return c >= '0' && c <= '9';
-}
-
-/* Bytes of UTF-8 letters count as letters: field names come from documents. */
-static bool
-starts_name(char c)
-{
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || c == '#' || c == '@' ||
-           (unsigned char) c >= 0x80;
-}
-
-static bool
 continues_name(char c)
 {
-    return starts_name(c) || is_digit(c) || c == '.';
+    return query_starts_name(c) || query_is_digit(c) || c == '.';
 }
 
 /* "[12]", "[*]", "[#]": its size, 0 when something else stands there. */
@@ -34,7 +20,7 @@ step_size(const char *at, const char *end)
     if (p < end && (*p == '*' || *p == '#'))
         p++;
     else
-        while (p < end && is_digit(*p))
+        while (p < end && query_is_digit(*p))
             p++;
     return p < end && *p == ']' && p - at > 1 ? (size_t) (p + 1 - at) : 0;
 }
@@ -60,7 +46,7 @@ is_sql_name(anx_text text)
 {
     const char *end = text.data + text.size;
 
-    return text.size > 0 && starts_name(text.data[0]) && !memchr(text.data, '[', text.size) &&
+    return text.size > 0 && query_starts_name(text.data[0]) && !memchr(text.data, '[', text.size) &&
            skip_name(text.data, end) == end;
 }
 
@@ -83,7 +69,8 @@ static size_t
 skip_number(anx_text sql, size_t at)
 {
     at++;
-    if (at < sql.size && !is_digit(sql.data[at]) && sql.data[at] != '.' && !is_digit(sql.data[at - 1]))
+    if (at < sql.size && !query_is_digit(sql.data[at]) && sql.data[at] != '.' &&
+        !query_is_digit(sql.data[at - 1]))
         return at;
     for (; at < sql.size; at++) {
         char c = sql.data[at], before = sql.data[at - 1];
@@ -93,12 +80,12 @@ skip_number(anx_text sql, size_t at)
 
             if (digit < sql.size && (sql.data[digit] == '+' || sql.data[digit] == '-'))
                 digit++;
-            if (digit >= sql.size || !is_digit(sql.data[digit]))
+            if (digit >= sql.size || !query_is_digit(sql.data[digit]))
                 break;
         } else if (c == '+' || c == '-') {
             if (before != 'e' && before != 'E')
                 break;
-        } else if (!is_digit(c) && c != '.' && c != 'e') {
+        } else if (!query_is_digit(c) && c != '.' && c != 'e') {
             break;
         }
     }
@@ -130,7 +117,7 @@ skip_quoted(const char *at, const char *end)
 {
     const char *start = at;
 
-    if (at < end && !starts_name(*at) && !is_digit(*at))
+    if (at < end && !query_starts_name(*at) && !query_is_digit(*at))
         return at;
     for (; at < end; at++) {
         bool is_star = *at == '*' && at > start && at[-1] == '[';
@@ -192,8 +179,8 @@ sql_cut(anx_text sql, size_t at, struct sql_fault *fault)
         } else if (c == '"') {
             token = cut_quoted(sql, at, fault);
         } else {
-            token.kind = starts_name(c)                        ? SQL_NAME
-                         : is_digit(c) || c == '+' || c == '-' ? SQL_NUMBER
+            token.kind = query_starts_name(c)                        ? SQL_NAME
+                         : query_is_digit(c) || c == '+' || c == '-' ? SQL_NUMBER
                                                                : SQL_SYMBOL;
             token.end = token.kind == SQL_NAME     ? (size_t) (skip_name(sql.data + at, end) - sql.data)
                         : token.kind == SQL_NUMBER ? skip_number(sql, at)
