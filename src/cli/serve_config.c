@@ -138,7 +138,8 @@ static const struct option_def log_rows[] = {
 };
 /* Options of the original server that mean nothing here: read, so that start scripts keep working. */
 static const struct option_def accepted_rows[] = {
-#define ACCEPT(option, kind, field) { .name = (option), .type = (kind), .max = 1e18, FIELD(field), .help = "" }
+#define ACCEPT(option, kind, field) \
+    { .name = (option), .type = (kind), .max = 1e18, FIELD(field), .help = "" }
     { .name = "engine", .letter = 'e', .type = OPTION_TEXT, FIELD(unused_text), .help = "" },
     { .name = "webroot", .letter = 'w', .type = OPTION_TEXT, FIELD(unused_text), .help = "" },
     { .name = "pprof", .letter = 'f', .type = OPTION_FLAG, FIELD(unused_flag), .help = "" },
