@@ -7,7 +7,7 @@
 #include "db/users.h"
 #include "http/server.h"
 
-enum http_method { HTTP_GET, HTTP_POST, HTTP_PUT, HTTP_PATCH, HTTP_DELETE, HTTP_METHOD_COUNT };
+enum http_verb { VERB_GET, VERB_POST, VERB_PUT, VERB_PATCH, VERB_DELETE, VERB_COUNT };
 enum { HTTP_SEGMENTS_MAX = 12, HTTP_PARAMS_MAX = 64 };
 
 struct http_param {
@@ -15,14 +15,14 @@ struct http_param {
 };
 
 /* Lives from the parsed head until the answer is on its way. Everything it points to is in the arena or
- * belongs to libevent's request, which outlives it. One thread at a time: its loop, or the worker it was
- * given to. */
+ * belongs to the connection, which outlives it. One thread at a time: its loop, or the worker it was given
+ * to. */
 struct http_request {
-    struct http_loop *loop;
-    struct evhttp_request *ev; /* NULL in tests */
+    struct http_loop *loop; /* NULL in tests, as are the next two */
+    struct http_connection *connection;
     struct http_server *server;
     anx_arena *arena;
-    enum http_method method;
+    enum http_verb method;
     anx_text target; /* as sent, for the access log */
     anx_text segments[HTTP_SEGMENTS_MAX]; /* decoded path */
     size_t n_segment;
@@ -55,7 +55,7 @@ enum http_where {
     ON_WORKER
 };
 struct http_route {
-    enum http_method method;
+    enum http_verb method;
     bool has_db;         /* handlers get the database of names[0], which must exist */
     const char *pattern; /* segments; ":x" matches any one and is collected */
     enum db_role role;   /* needed for names[0] where it is a database */
@@ -89,6 +89,8 @@ bool http_request_begin(struct http_request *request, anx_text authorization, an
 /* Runs the handler and makes the answer. */
 void http_request_run(struct http_request *request);
 void http_answer_status(struct http_request *request, anx_status status, const anx_error *err);
+/* The status object with that code and description. */
+void http_answer_error(struct http_request *request, int code, anx_text description);
 void http_answer_plain(struct http_request *request, int code, anx_text text);
 
 /* Counters that /metrics shows. */

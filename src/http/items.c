@@ -69,13 +69,13 @@ handle_items_get(struct http_request *r, anx_error *err)
 }
 
 static enum db_write_mode
-write_mode(enum http_method method)
+write_mode(enum http_verb method)
 {
-    static const enum db_write_mode modes[HTTP_METHOD_COUNT] = {
-        [HTTP_POST] = WRITE_INSERT,
-        [HTTP_PUT] = WRITE_UPDATE,
-        [HTTP_PATCH] = WRITE_UPSERT,
-        [HTTP_DELETE] = WRITE_DELETE,
+    static const enum db_write_mode modes[VERB_COUNT] = {
+        [VERB_POST] = WRITE_INSERT,
+        [VERB_PUT] = WRITE_UPDATE,
+        [VERB_PATCH] = WRITE_UPSERT,
+        [VERB_DELETE] = WRITE_DELETE,
     };
 
     return modes[method];

@@ -190,25 +190,39 @@ http_answer_plain(struct http_request *request, int code, anx_text text)
 }
 
 /* {"success":...,"response_code":...,"description":"..."} */
-void
-http_answer_status(struct http_request *request, anx_status status, const anx_error *err)
+static void
+print_status(struct http_request *request, bool is_success, anx_text description)
 {
     const struct query_location *at = &request->location;
     anx_buffer *out = &request->out;
 
-    request->code = anx_status_http(status);
     request->content_type = "application/json; charset=utf-8";
     anx_buffer_clear(out);
     out->failed = false;
-    anx_buffer_printf(out, "{\"success\":%s,\"response_code\":%d,\"description\":",
-                      status == ANX_OK ? "true" : "false", request->code);
-    json_print_text(out, status == ANX_OK ? ANX_TEXT("") : anx_text_of(err->message));
-    if (status != ANX_OK && request->with_location && at->is_set)
+    anx_buffer_printf(out,
+                      "{\"success\":%s,\"response_code\":%d,\"description\":", is_success ? "true" : "false",
+                      request->code);
+    json_print_text(out, description);
+    if (!is_success && request->with_location && at->is_set)
         anx_buffer_printf(out,
                           ",\"location\":{\"line_start\":%zu,\"column_start\":%zu,\"line_end\":%zu,"
                           "\"column_end\":%zu}",
                           at->line_start, at->column_start, at->line_end, at->column_end);
     anx_buffer_char(out, '}');
+}
+
+void
+http_answer_status(struct http_request *request, anx_status status, const anx_error *err)
+{
+    request->code = anx_status_http(status);
+    print_status(request, status == ANX_OK, status == ANX_OK ? ANX_TEXT("") : anx_text_of(err->message));
+}
+
+void
+http_answer_error(struct http_request *request, int code, anx_text description)
+{
+    request->code = code;
+    print_status(request, false, description);
 }
 
 static bool
@@ -271,7 +285,7 @@ static void
 set_session(struct http_request *request, anx_text timeout)
 {
     const struct http_params *params = http_server_params(request->server);
-    size_t seconds = request->method == HTTP_GET ? 0 : DEFAULT_WRITE_TIMEOUT_S;
+    size_t seconds = request->method == VERB_GET ? 0 : DEFAULT_WRITE_TIMEOUT_S;
     size_t given = 0;
 
     for (size_t i = 0;

@@ -1,20 +1,16 @@
 /* Listeners, event loops and the worker pool.
  *
- * A loop is a thread with its own event_base and evhttp. All loops accept from the same sockets. A request
- * that goes to a worker is taken from its loop (libevent keeps it alive even when its connection dies
- * meanwhile) and comes back through the loop's `done` queue and an eventfd. Locks: pool.lock (queue of work),
- * loop.lock (queue of done); neither is held while anything else is taken. */
+ * One thread per listener accepts and gives each connection to the loop with the fewest. A loop is a thread
+ * with its own event_base and its connections (connection.c). A request that goes to a worker comes back
+ * through the loop's `done` queue and an eventfd. Locks: pool.lock (queue of work), loop.lock (queues to the
+ * loop); neither is held while anything else is taken. */
 #include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent_ssl.h>
-#include <event2/event.h>
-#include <event2/http.h>
-#include <event2/keyvalq_struct.h>
-#include <openssl/ssl.h>
-#include <pthread.h>
+#include <http_parser.h>
+#include <netinet/tcp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -22,28 +18,11 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "http/http_int.h"
-#include "net/listen.h"
+#include "http/loop.h"
 
 #define HEADERS_MAX (1 << 20)  /* a GET query carries its SQL, and that its vector, in the request line */
-#define ARENA_LIMIT (1u << 30) /* of one request; bodies are not in it */
-#define ARENAS_KEPT 64         /* per loop, for the next requests */
-#define RETRY_ACCEPT_MS 100
-
-struct http_loop {
-    struct http_server *server;
-    pthread_t thread;
-    struct event_base *base;
-    struct evhttp *plain, *secure;
-    int wake; /* eventfd: requests in `done`, or the server stops */
-    struct event *wake_event;
-    pthread_mutex_t lock;
-    struct http_request *done; /* guarded by lock; answered by workers */
-    anx_arena *arenas[ARENAS_KEPT]; /* loop thread only */
-    size_t n_arena;
-    size_t n_pending; /* loop thread only: requests at workers */
-    bool is_stopping; /* loop thread only */
-};
+#define MAX_CONNECTIONS 10000
+#define STOP_PATIENCE_S 5      /* for clients that do not read their answer when the server stops */
 
 struct http_pool {
     pthread_mutex_t lock;
@@ -54,9 +33,18 @@ struct http_pool {
     size_t n_thread;
 };
 
+struct http_acceptor {
+    struct http_server *server;
+    struct anx_listen *listen;
+    bool is_secure, is_running;
+    pthread_t thread;
+};
+
 struct http_server {
     struct http_params params;
     struct anx_listen plain, secure;
+    struct http_acceptor acceptors[2];
+    int stop; /* eventfd: ends the acceptors */
     struct http_loop *loops;
     size_t n_loop;
     struct http_pool pool;
@@ -76,142 +64,13 @@ http_server_counters(struct http_server *server)
     return &server->counters;
 }
 
-/* ---- Requests ---- */
+/* ---- Workers ---- */
 
-static anx_arena *
-arena_take(struct http_loop *loop)
-{
-    return loop->n_arena > 0 ? loop->arenas[--loop->n_arena] : anx_arena_create(NULL, ARENA_LIMIT);
-}
-
-static void
-arena_give(struct http_loop *loop, anx_arena *arena)
-{
-    if (loop->n_arena < ARENAS_KEPT) {
-        anx_arena_reset(arena);
-        loop->arenas[loop->n_arena++] = arena;
-    } else {
-        anx_arena_destroy(arena);
-    }
-}
-
-static void
-free_answer(const void *data, size_t size, void *context)
-{
-    (void) size;
-    (void) context;
-    anx_free(NULL, (void *) (uintptr_t) data);
-}
-
-static void
-log_access(const struct http_request *request)
-{
-    anx_log(
-        ANX_LOG_INFO,
-        "event=http client=%.*s user=%.*s method=%s target=\"%.*s\" status=%d bytes=%zu us=%llu",
-        ANX_TEXT_ARG(request->client), ANX_TEXT_ARG(request->user.size > 0 ? request->user : ANX_TEXT("-")),
-        (const char *[]){ "GET", "POST", "PUT", "PATCH", "DELETE" }[request->method],
-        (int) (request->target.size < 200 ? request->target.size : 200), request->target.data, request->code,
-        request->out.size, (unsigned long long) ((anx_clock_ns() - request->start_ns) / 1000));
-}
-
-/* Sends the answer and frees the request. On the loop's thread. */
-static void
-finish(struct http_request *request)
-{
-    struct http_loop *loop = request->loop;
-    struct http_counters *counters = &loop->server->counters;
-    struct evkeyvalq *headers = evhttp_request_get_output_headers(request->ev);
-    struct evbuffer *body = evhttp_request_get_output_buffer(request->ev);
-    anx_arena *arena = request->arena;
-
-    atomic_fetch_add_explicit(&counters->requests, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&counters->bytes_out, request->out.size, memory_order_relaxed);
-    if (request->code >= 400)
-        atomic_fetch_add_explicit(&counters->errors, 1, memory_order_relaxed);
-    if (loop->server->params.with_access_log)
-        log_access(request);
-    evhttp_add_header(headers, "Content-Type", request->content_type);
-    evhttp_add_header(headers, "Server", "annex");
-    if (request->is_challenge)
-        evhttp_add_header(headers, "WWW-Authenticate", "Basic realm=\"reindexer\"");
-    if (request->out.size > 0 &&
-        evbuffer_add_reference(body, request->out.data, request->out.size, free_answer, NULL) == 0)
-        request->out.data = NULL; /* libevent frees it when it is sent */
-    evhttp_send_reply(request->ev, request->code, NULL, NULL);
-    anx_buffer_fini(&request->out);
-    arena_give(loop, arena); /* the request itself was in it */
-}
-
-static bool
-method_of(struct evhttp_request *ev, enum http_method *out)
-{
-    switch (evhttp_request_get_command(ev)) {
-    case EVHTTP_REQ_GET:
-        *out = HTTP_GET;
-        return true;
-    case EVHTTP_REQ_POST:
-        *out = HTTP_POST;
-        return true;
-    case EVHTTP_REQ_PUT:
-        *out = HTTP_PUT;
-        return true;
-    case EVHTTP_REQ_PATCH:
-        *out = HTTP_PATCH;
-        return true;
-    case EVHTTP_REQ_DELETE:
-        *out = HTTP_DELETE;
-        return true;
-    default:
-        return false;
-    }
-}
-
-static anx_text
-header(struct evhttp_request *ev, const char *name)
-{
-    return anx_text_of(evhttp_find_header(evhttp_request_get_input_headers(ev), name));
-}
-
-/* The request with head and body as texts; NULL when there is no memory. */
-static struct http_request *
-request_of(struct http_loop *loop, struct evhttp_request *ev, enum http_method method)
-{
-    struct evbuffer *input = evhttp_request_get_input_buffer(ev);
-    size_t size = evbuffer_get_length(input);
-    anx_arena *arena = arena_take(loop);
-    struct http_request *request = arena ? anx_arena_array(arena, 1, sizeof(*request)) : NULL;
-    struct evhttp_connection *connection = evhttp_request_get_connection(ev);
-    char *address = NULL;
-    ev_uint16_t port = 0;
-
-    if (!request) {
-        anx_arena_destroy(arena);
-        return NULL;
-    }
-    if (connection)
-        evhttp_connection_get_peer(connection, &address, &port);
-    request->loop = loop;
-    request->ev = ev;
-    request->server = loop->server;
-    request->arena = arena;
-    request->method = method;
-    request->start_ns = anx_clock_ns();
-    request->target = anx_text_of(evhttp_request_get_uri(ev));
-    request->body = (anx_text) { size > 0 ? (const char *) evbuffer_pullup(input, -1) : "", size };
-    request->client = anx_arena_text(arena, anx_text_of(address));
-    anx_buffer_init(&request->out, NULL,
-                    loop->server->params.max_response_bytes > 0 ? loop->server->params.max_response_bytes
-                                                                : SIZE_MAX);
-    return request;
-}
-
-static void
-hand_to_worker(struct http_request *request)
+void
+http_hand_to_worker(struct http_request *request)
 {
     struct http_pool *pool = &request->server->pool;
 
-    request->loop->n_pending++;
     request->next = NULL;
     pthread_mutex_lock(&pool->lock);
     *pool->last = request;
@@ -221,41 +80,13 @@ hand_to_worker(struct http_request *request)
 }
 
 static void
-on_request(struct evhttp_request *ev, void *context)
+wake(struct http_loop *loop)
 {
-    struct http_loop *loop = context;
-    enum http_method method;
-    struct http_request *request;
-    anx_text form = { NULL, 0 }, type;
-    anx_error err;
-    anx_status st;
+    uint64_t one = 1;
 
-    if (!method_of(ev, &method)) {
-        evhttp_add_header(evhttp_request_get_output_headers(ev), "Content-Type", "text/plain; charset=utf-8");
-        evbuffer_add_printf(evhttp_request_get_output_buffer(ev), "Invalid method");
-        evhttp_send_reply(ev, 400, NULL, NULL);
-        return;
-    }
-    request = request_of(loop, ev, method);
-    if (!request || (request->body.size > 0 && !request->body.data)) {
-        evhttp_send_reply(ev, 503, NULL, NULL);
-        return;
-    }
-    atomic_fetch_add_explicit(&loop->server->counters.bytes_in, request->body.size, memory_order_relaxed);
-    type = header(ev, "Content-Type");
-    if (type.size >= 33 && strncasecmp(type.data, "application/x-www-form-urlencoded", 33) == 0)
-        form = request->body;
-    st = http_request_parse(request, request->target, form, &err);
-    if (st != ANX_OK)
-        http_answer_status(request, st, &err);
-    else if (http_request_begin(request, header(ev, "Authorization"), header(ev, "Request-Timeout"))) {
-        hand_to_worker(request);
-        return;
-    }
-    finish(request);
+    if (write(loop->wake, &one, sizeof(one)) < 0)
+        anx_log(ANX_LOG_ERROR, "event=http_wake_failed errno=%d", errno);
 }
-
-/* ---- Workers ---- */
 
 static void *
 work(void *context)
@@ -266,7 +97,6 @@ work(void *context)
     for (;;) {
         struct http_request *request;
         struct http_loop *loop;
-        uint64_t one = 1;
 
         pthread_mutex_lock(&pool->lock);
         while (!pool->first && !pool->is_stopping)
@@ -286,41 +116,72 @@ work(void *context)
         request->next = loop->done;
         loop->done = request;
         pthread_mutex_unlock(&loop->lock);
-        if (write(loop->wake, &one, sizeof(one)) < 0)
-            anx_log(ANX_LOG_ERROR, "event=http_wake_failed errno=%d", errno);
+        wake(loop);
     }
 }
 
 /* ---- Loops ---- */
 
 static void
+stop_if_idle(struct http_loop *loop)
+{
+    if (!atomic_load(&loop->server->is_stopping))
+        return;
+    loop->is_stopping = true;
+    http_connections_sweep(loop);
+    if (loop->n_busy == 0)
+        event_base_loopbreak(loop->base);
+}
+
+static void
 on_wake(evutil_socket_t fd, short what, void *context)
 {
     struct http_loop *loop = context;
-    struct http_request *list;
+    struct http_request *done;
+    struct http_arrival *arrivals;
     uint64_t count;
 
     (void) what;
     while (read((int) fd, &count, sizeof(count)) > 0)
         ;
     pthread_mutex_lock(&loop->lock);
-    list = loop->done;
+    done = loop->done;
     loop->done = NULL;
+    arrivals = loop->arrivals;
+    loop->arrivals = NULL;
     pthread_mutex_unlock(&loop->lock);
-    while (list) {
-        struct http_request *next = list->next;
+    while (arrivals) {
+        struct http_arrival *next = arrivals->next;
 
-        loop->n_pending--;
-        finish(list);
-        list = next;
+        http_connection_open(loop, arrivals);
+        anx_free(NULL, arrivals);
+        arrivals = next;
     }
-    if (atomic_load(&loop->server->is_stopping) && loop->n_pending == 0) {
-        /* What was just answered still has to leave: a moment for the sockets, then out. */
-        struct timeval moment = { 0, 50000 };
+    while (done) {
+        struct http_request *next = done->next;
 
-        loop->is_stopping = true;
-        event_base_loopexit(loop->base, &moment);
+        http_connection_answer(done);
+        done = next;
     }
+    stop_if_idle(loop);
+}
+
+/* Once a second: the clock for headers and limits. */
+static void
+on_tick(evutil_socket_t fd, short what, void *context)
+{
+    struct http_loop *loop = context;
+    time_t now = time(NULL);
+    struct tm parts;
+
+    (void) fd;
+    (void) what;
+    loop->now_s = anx_clock_ns() / 1000000000u;
+    gmtime_r(&now, &parts);
+    evutil_date_rfc1123(loop->date, sizeof(loop->date), &parts);
+    http_connections_sweep(loop);
+    if (loop->is_stopping && ++loop->n_stopping_tick > STOP_PATIENCE_S)
+        event_base_loopbreak(loop->base); /* a client does not read its answer */
 }
 
 static void *
@@ -332,95 +193,101 @@ run_loop(void *context)
     return NULL;
 }
 
-static struct bufferevent *
-secure_connection(struct event_base *base, void *context)
-{
-    SSL_CTX *tls = anx_tls_acquire(context);
-    SSL *ssl = tls ? SSL_new(tls) : NULL;
-    struct bufferevent *connection = NULL;
-
-    SSL_CTX_free(tls);
-    if (ssl) {
-        connection =
-            bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING, BEV_OPT_CLOSE_ON_FREE);
-        if (!connection)
-            SSL_free(ssl);
-        else
-            bufferevent_openssl_set_allow_dirty_shutdown(connection, 1);
-    }
-    return connection;
-}
-
-static struct evhttp *
-new_http(struct http_loop *loop, const struct anx_listen *listen)
-{
-    const struct http_params *params = &loop->server->params;
-    struct evhttp *http = evhttp_new(loop->base);
-
-    if (!http)
-        return NULL;
-    evhttp_set_gencb(http, on_request, loop);
-    evhttp_set_allowed_methods(http,
-                               (1 << 16) - 1); /* ours are told apart above, with the answer clients know */
-    evhttp_set_max_headers_size(http, HEADERS_MAX);
-    if (params->max_request_bytes > 0)
-        evhttp_set_max_body_size(http, (ev_ssize_t) params->max_request_bytes);
-    if (params->read_timeout_s > 0 || params->write_timeout_s > 0)
-        evhttp_set_timeout(http, (int) (params->read_timeout_s > params->write_timeout_s
-                                            ? params->read_timeout_s
-                                            : params->write_timeout_s));
-    for (size_t i = 0; i < listen->n; i++) {
-        int fd = dup(listen->fds[i]);
-
-        if (fd < 0 || evhttp_accept_socket(http, fd) != 0) {
-            if (fd >= 0)
-                close(fd);
-            evhttp_free(http);
-            return NULL;
-        }
-    }
-    return http;
-}
-
 static anx_status
 loop_open(struct http_loop *loop, struct http_server *server, anx_error *err)
 {
+    static const struct timeval second = { 1, 0 };
+
     loop->server = server;
     pthread_mutex_init(&loop->lock, NULL);
     loop->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     loop->base = event_base_new();
-    if (loop->wake >= 0 && loop->base)
+    loop->scratch = anx_alloc_array(NULL, HTTP_READ_SIZE, 1);
+    if (loop->wake >= 0 && loop->base && loop->scratch) {
         loop->wake_event = event_new(loop->base, loop->wake, EV_READ | EV_PERSIST, on_wake, loop);
-    if (!loop->wake_event || event_add(loop->wake_event, NULL) != 0)
-        return anx_fail(err, ANX_E_NOMEM, "cannot make an event loop");
-    if (server->plain.n > 0 && !(loop->plain = new_http(loop, &server->plain)))
-        return anx_fail(err, ANX_E_NOMEM, "cannot listen for HTTP");
-    if (server->secure.n > 0) {
-        loop->secure = new_http(loop, &server->secure);
-        if (!loop->secure)
-            return anx_fail(err, ANX_E_NOMEM, "cannot listen for HTTPS");
-        evhttp_set_bevcb(loop->secure, secure_connection, server->params.tls);
+        loop->tick_event = event_new(loop->base, -1, EV_PERSIST, on_tick, loop);
     }
+    if (!loop->wake_event || !loop->tick_event || event_add(loop->wake_event, NULL) != 0 ||
+        event_add(loop->tick_event, &second) != 0)
+        return anx_fail(err, ANX_E_NOMEM, "cannot make an event loop");
+    on_tick(-1, 0, loop);
     return ANX_OK;
 }
 
+/* After its thread has ended. */
 static void
 loop_free(struct http_loop *loop)
 {
-    if (loop->plain)
-        evhttp_free(loop->plain);
-    if (loop->secure)
-        evhttp_free(loop->secure);
+    if (!loop->server)
+        return;
+    while (loop->connections)
+        http_connection_close(loop->connections);
+    while (loop->arrivals) {
+        struct http_arrival *next = loop->arrivals->next;
+
+        close(loop->arrivals->fd);
+        anx_free(NULL, loop->arrivals);
+        loop->arrivals = next;
+    }
     if (loop->wake_event)
         event_free(loop->wake_event);
+    if (loop->tick_event)
+        event_free(loop->tick_event);
     if (loop->base)
         event_base_free(loop->base);
-    if (loop->server && loop->wake >= 0)
+    if (loop->wake >= 0)
         close(loop->wake);
     for (size_t i = 0; i < loop->n_arena; i++)
         anx_arena_destroy(loop->arenas[i]);
-    if (loop->server)
-        pthread_mutex_destroy(&loop->lock);
+    anx_free(NULL, loop->scratch);
+    pthread_mutex_destroy(&loop->lock);
+}
+
+/* ---- Accepting ---- */
+
+/* One thread accepts for all loops: sockets shared between them wake all for one connection, and chance would
+ * put a client's few connections on one loop. */
+static void
+arrive(struct http_server *server, int fd, const struct anx_address *peer, bool is_secure)
+{
+    struct http_arrival *arrival = anx_alloc_zeroed(NULL, 1, sizeof(*arrival));
+    struct http_loop *loop = &server->loops[0];
+    size_t most = server->params.max_connections > 0 ? server->params.max_connections : MAX_CONNECTIONS;
+    int one = 1;
+
+    if (!arrival || atomic_load(&server->counters.connections) >= most) {
+        if (arrival)
+            anx_log(ANX_LOG_WARN, "event=http_refused reason=\"%zu connections are open\"", most);
+        anx_free(NULL, arrival);
+        close(fd);
+        return;
+    }
+    for (size_t i = 1; i < server->params.n_loop; i++)
+        if (atomic_load(&server->loops[i].n_connection) < atomic_load(&loop->n_connection))
+            loop = &server->loops[i];
+    (void) setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    atomic_fetch_add(&server->counters.connections, 1);
+    atomic_fetch_add(&loop->n_connection, 1);
+    arrival->fd = fd;
+    arrival->is_secure = is_secure;
+    anx_address_host(peer, arrival->client);
+    pthread_mutex_lock(&loop->lock);
+    arrival->next = loop->arrivals;
+    loop->arrivals = arrival;
+    pthread_mutex_unlock(&loop->lock);
+    wake(loop);
+}
+
+static void *
+accept_all(void *context)
+{
+    struct http_acceptor *acceptor = context;
+    struct anx_address peer;
+    int fd;
+
+    while (anx_listen_accept(acceptor->listen, acceptor->server->stop, &fd, &peer) == ANX_OK)
+        arrive(acceptor->server, fd, &peer, acceptor->is_secure);
+    return NULL;
 }
 
 /* ---- The server ---- */
@@ -490,6 +357,16 @@ start_threads(struct http_server *server, anx_error *err)
                                 &server->loops[server->n_loop]);
         server->n_loop += failed == 0;
     }
+    for (size_t i = 0; failed == 0 && i < 2; i++) {
+        struct http_acceptor *acceptor = &server->acceptors[i];
+
+        *acceptor =
+            (struct http_acceptor){ server, i == 0 ? &server->plain : &server->secure, i == 1, false, 0 };
+        if (acceptor->listen->n > 0) {
+            failed = pthread_create(&acceptor->thread, NULL, accept_all, acceptor);
+            acceptor->is_running = failed == 0;
+        }
+    }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     return failed == 0 ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "cannot start a thread: %s", strerror(failed));
 }
@@ -505,13 +382,17 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
     if (!server)
         return anx_fail(err, ANX_E_NOMEM, "no memory for the HTTP server");
     server->params = *params;
+    http_parser_set_max_header_size(HEADERS_MAX);
+    server->stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (server->stop < 0)
+        st = anx_fail(err, ANX_E_NOMEM, "cannot make an event: %s", strerror(errno));
     if (server->params.n_loop == 0)
         server->params.n_loop = n_cpu < 2 ? 4 : 2 * n_cpu;
     pthread_mutex_init(&server->pool.lock, NULL);
     pthread_cond_init(&server->pool.wake, NULL);
     server->pool.last = &server->pool.first;
     server->loops = anx_alloc_zeroed(NULL, server->params.n_loop, sizeof(*server->loops));
-    if (!server->loops)
+    if (st == ANX_OK && !server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
     if (st == ANX_OK)
         st = listen_at(&server->plain, params->address, err);
@@ -545,10 +426,13 @@ http_server_close(struct http_server *server)
     if (!server)
         return;
     atomic_store(&server->is_stopping, true);
-    for (size_t i = 0; i < server->n_loop; i++) {
-        if (write(server->loops[i].wake, &one, sizeof(one)) < 0)
-            event_base_loopbreak(server->loops[i].base);
-    }
+    if (server->stop >= 0 && write(server->stop, &one, sizeof(one)) < 0)
+        anx_log(ANX_LOG_ERROR, "event=http_stop_failed errno=%d", errno);
+    for (size_t i = 0; i < 2; i++)
+        if (server->acceptors[i].is_running)
+            pthread_join(server->acceptors[i].thread, NULL);
+    for (size_t i = 0; i < server->n_loop; i++)
+        wake(&server->loops[i]);
     for (size_t i = 0; i < server->n_loop; i++)
         pthread_join(server->loops[i].thread, NULL);
     pthread_mutex_lock(&server->pool.lock);
@@ -561,6 +445,8 @@ http_server_close(struct http_server *server)
         loop_free(&server->loops[i]);
     anx_listen_close(&server->plain);
     anx_listen_close(&server->secure);
+    if (server->stop >= 0)
+        close(server->stop);
     pthread_cond_destroy(&server->pool.wake);
     pthread_mutex_destroy(&server->pool.lock);
     anx_free(NULL, server->pool.threads);

@@ -5,10 +5,10 @@
  *     ...
  *     http_server_close(server);
  *
- * Several event loops (libevent) share the listening sockets. A request that is sure to be short (a KNN
- * query, a lookup) is answered on its loop; everything else, and everything that waits for the disk, goes to
- * a pool of worker threads and comes back to the loop as finished bytes. The answer is written once into a
- * buffer that libevent then sends without copying. Threads: open and close by one thread; the rest is inside.
+ * Several event loops (libevent) share the connections. A request that is sure to be short (a KNN query, a
+ * lookup) is answered on its loop; everything else, and everything that waits for the disk, goes to a pool of
+ * worker threads and comes back to the loop as finished bytes. The answer is written once and sent from where
+ * it was written. Threads: open and close by one thread; the rest is inside.
  */
 #ifndef ANX_HTTP_SERVER_H
 #define ANX_HTTP_SERVER_H
@@ -33,7 +33,7 @@ struct http_params {
     unsigned read_timeout_s, write_timeout_s; /* 0: none */
     bool with_metrics;
     bool with_access_log;
-    const struct http_info *info; /* what /check tells; borrowed */
+    const struct http_info *info; /* what /check tells; borrowed, required */
 };
 struct http_info {
     const char *version;

@@ -21,7 +21,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int order;
 
     request.arena = anx_arena_create(NULL, 1 << 20);
-    request.method = (enum http_method)(size % HTTP_METHOD_COUNT);
+    request.method = (enum http_verb)(size % VERB_COUNT);
     if (http_request_parse(&request, (anx_text) { (const char *) data, head }, form, &err) == ANX_OK) {
         const struct http_route *route = http_route_find(&request);
 

@@ -7,7 +7,7 @@
 
 
 static void
-parse(struct http_request *request, enum http_method method, const char *target, const char *form)
+parse(struct http_request *request, enum http_verb method, const char *target, const char *form)
 {
     anx_error err;
 
@@ -31,7 +31,7 @@ test_decoding(void **state)
     struct http_request r;
 
     (void) state;
-    parse(&r, HTTP_GET, "/api//v1/a%20b+c%2Fd/%zz%4?q=SELECT+%2A&empty=&flag&q=second", "form=1&q=third");
+    parse(&r, VERB_GET, "/api//v1/a%20b+c%2Fd/%zz%4?q=SELECT+%2A&empty=&flag&q=second", "form=1&q=third");
     assert_int_equal(r.n_segment, 4);
     assert_text(r.segments[2], "a b c/d");
     assert_text(r.segments[3], "%zz%4"); /* malformed escapes stand for themselves */
@@ -52,7 +52,7 @@ test_params(void **state)
     int order;
 
     (void) state;
-    parse(&r, HTTP_GET, "/x?limit=10&offset=-3&big=99999999999999999999999&yes=ON&no=maybe&sort_order=desc",
+    parse(&r, VERB_GET, "/x?limit=10&offset=-3&big=99999999999999999999999&yes=ON&no=maybe&sort_order=desc",
           "");
     assert_int_equal(http_param_size(&r, "limit", 7, &size, &err), ANX_OK);
     assert_int_equal(size, 10);
@@ -70,7 +70,7 @@ test_params(void **state)
     assert_int_equal(order, -1);
     anx_arena_destroy(r.arena);
 
-    parse(&r, HTTP_GET, "/x?sort_order=up&format=xml", "");
+    parse(&r, VERB_GET, "/x?sort_order=up&format=xml", "");
     assert_int_equal(http_param_order(&r, &order, &err), ANX_E_PARAMS);
     assert_string_equal(err.message, "Invalid `sort_order` parameter");
     assert_int_equal(http_check_format(&r, &err), ANX_E_PARAMS);
@@ -106,25 +106,25 @@ static void
 test_routes(void **state)
 {
     static const struct {
-        enum http_method method;
+        enum http_verb method;
         const char *target;
         http_handler handler; /* NULL: none */
         const char *second;   /* names[1] */
     } rows[] = {
-        { HTTP_GET, "/api/v1/db", handle_db_list, NULL },
-        { HTTP_GET, "/api/v1/db/", handle_db_list, NULL },
-        { HTTP_PUT, "/api/v1/db", NULL, NULL },
-        { HTTP_DELETE, "/api/v1/db/main", handle_db_drop, NULL },
-        { HTTP_GET, "/api/v1/db/default_configs?type=profiling", handle_default_config, NULL },
-        { HTTP_GET, "/api/v1/db/main/namespaces/books/indexes", handle_index_list, "books" },
-        { HTTP_GET, "/api/v1/db/main/namespaces/%23config/items", handle_items_get, "#config" },
-        { HTTP_PATCH, "/api/v1/db/main/namespaces/books/items?precepts=id=serial()", handle_items_write,
+        { VERB_GET, "/api/v1/db", handle_db_list, NULL },
+        { VERB_GET, "/api/v1/db/", handle_db_list, NULL },
+        { VERB_PUT, "/api/v1/db", NULL, NULL },
+        { VERB_DELETE, "/api/v1/db/main", handle_db_drop, NULL },
+        { VERB_GET, "/api/v1/db/default_configs?type=profiling", handle_default_config, NULL },
+        { VERB_GET, "/api/v1/db/main/namespaces/books/indexes", handle_index_list, "books" },
+        { VERB_GET, "/api/v1/db/main/namespaces/%23config/items", handle_items_get, "#config" },
+        { VERB_PATCH, "/api/v1/db/main/namespaces/books/items?precepts=id=serial()", handle_items_write,
           "books" },
-        { HTTP_POST, "/api/v1/db/main/transactions/abc_1/commit", handle_tx_commit, "abc_1" },
-        { HTTP_DELETE, "/api/v1/db/main/transactions/abc_1/query", handle_tx_dsl, "abc_1" },
-        { HTTP_PATCH, "/api/v1/db/main/sqlquery", NULL, NULL },
-        { HTTP_GET, "/api/v1/nothing/here", NULL, NULL },
-        { HTTP_GET, "/", handle_root, NULL },
+        { VERB_POST, "/api/v1/db/main/transactions/abc_1/commit", handle_tx_commit, "abc_1" },
+        { VERB_DELETE, "/api/v1/db/main/transactions/abc_1/query", handle_tx_dsl, "abc_1" },
+        { VERB_PATCH, "/api/v1/db/main/sqlquery", NULL, NULL },
+        { VERB_GET, "/api/v1/nothing/here", NULL, NULL },
+        { VERB_GET, "/", handle_root, NULL },
     };
 
     (void) state;
@@ -153,7 +153,7 @@ test_status_object(void **state)
     anx_error err = { .status = ANX_E_PARSE_SQL, .message = "Expected \"FROM\"" };
 
     (void) state;
-    parse(&r, HTTP_GET, "/", "");
+    parse(&r, VERB_GET, "/", "");
     anx_buffer_init(&r.out, NULL, 1 << 16);
     http_answer_status(&r, ANX_OK, NULL);
     assert_int_equal(r.code, 200);
