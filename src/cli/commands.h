@@ -25,6 +25,8 @@ int command_exit(const char *command, anx_status st, const anx_error *err);
 
 int cmd_bench(int argc, char **argv);   /* bench/bench.c */
 int cmd_build(int argc, char **argv);   /* cmd_build.c */
+int cmd_dump(int argc, char **argv);    /* cmd_dump.c */
+int cmd_restore(int argc, char **argv); /* cmd_dump.c */
 int cmd_index(int argc, char **argv);   /* cmd_index.c */
 int cmd_indexing(int argc, char **argv); /* cmd_indexing.c */
 int cmd_serve(int argc, char **argv);   /* cmd_serve.c */

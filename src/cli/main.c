@@ -14,6 +14,8 @@
 
 static const struct command commands[] = {
     { "serve", "the document database, over HTTP", cmd_serve },
+    { "dump", "databases to one file, also while a server runs", cmd_dump },
+    { "restore", "databases from such a file", cmd_restore },
     { "build", "an index file from a file of vectors", cmd_build },
     { "index", "inspect, verify, search or convert an index file", cmd_index },
     { "start-indexing-server", "builds indexes for databases, over the network", cmd_indexing },

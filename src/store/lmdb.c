@@ -27,7 +27,8 @@
 enum {
     TABLES_MAX = 4096,  /* every read transaction allocates about 60 bytes per possible table */
     READERS_MAX = 1024, /* slots in LMDB's reader table */
-    IDLE_MAX = 16       /* read transactions kept for reuse */
+    IDLE_MAX = 16,      /* read transactions kept for reuse */
+    READER_CHECK_EVERY = 256
 };
 #define MAP_FIRST ((size_t) 1 << 30)
 /* The range at least doubles, so that moving it stays rare. */
@@ -41,6 +42,7 @@ struct env {
 
     pthread_mutex_t write_lock;
     size_t map_bytes; /* guarded by write_lock */
+    uint64_t n_commit; /* guarded by write_lock */
 
     pthread_mutex_t gate;
     pthread_cond_t gate_changed;
@@ -179,8 +181,23 @@ env_open(const struct store_params *params, void **self, anx_error *err)
         goto out;
     }
     st = lock_folder(env, params->path, err);
-    if (st == ANX_OK)
+    if (params->is_beside && st == ANX_E_BUSY) {
+        /* Its owner has verified the pages, and changes them now. */
+        struct stat info = { .st_size = 0 };
+        char name[4096];
+
+        st = ANX_OK;
+        if (snprintf(name, sizeof(name), "%s/data.mdb", params->path) >= (int) sizeof(name) ||
+            stat(name, &info) != 0)
+            st = anx_fail(err, ANX_E_IO, "could not find \"%s/data.mdb\"", params->path);
+        file_size = (size_t) info.st_size;
+    } else if (st == ANX_OK) {
         st = check_folder(params->path, &file_size, err);
+    }
+    if (params->is_beside && env->lock_fd >= 0) { /* the owner may come and go */
+        close(env->lock_fd);
+        env->lock_fd = -1;
+    }
     if (st == ANX_OK)
         st = open_environment(env, params, file_size, err);
 out:
@@ -248,6 +265,12 @@ static void
 env_read_end(void *self, void *read)
 {
     reader_leave(self, read);
+}
+
+static uint64_t
+env_read_id(void *read)
+{
+    return mdb_txn_id(read);
 }
 
 /* LMDB wants pointers to bytes that may be written; it does not write to them. */
@@ -371,9 +394,11 @@ static anx_status
 env_commit(void *self, const struct store_batch *batches, bool *is_retryable, anx_error *err)
 {
     struct env *env = self;
-    int code;
+    int code, dead;
 
     pthread_mutex_lock(&env->write_lock);
+    if (env->n_commit++ % READER_CHECK_EVERY == 0)
+        (void) mdb_reader_check(env->mdb, &dead); /* a reader that was killed would keep its pages for ever */
     do
         code = apply(env, batches);
     while (code == MDB_MAP_FULL && grow(env));
@@ -544,6 +569,7 @@ const struct store_backend store_lmdb = {
     .table_names = env_table_names,
     .read_begin = env_read_begin,
     .read_end = env_read_end,
+    .read_id = env_read_id,
     .get = env_get,
     .scan = env_scan,
     .check = env_check,

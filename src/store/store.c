@@ -450,6 +450,12 @@ store_read_end(struct store_read *read)
     anx_free(NULL, read);
 }
 
+uint64_t
+store_read_id(const struct store_read *read)
+{
+    return read->store->backend->read_id(read->self);
+}
+
 anx_status
 store_verify(anx_text table, anx_text key, anx_text *value, anx_error *err)
 {

@@ -40,6 +40,7 @@ struct store_params {
     size_t max_queued;     /* bytes submitted and not yet committed before submit blocks; 0: 64 MiB */
     size_t map_bytes;      /* address range to begin with, 0: 1 GiB; it grows by itself */
     bool is_read_only;
+    bool is_beside; /* read-only, and another process may be writing meanwhile: snapshots of its commits */
 };
 /* ANX_E_IO, ANX_E_CORRUPT, ANX_E_BUSY (another process has it), ANX_E_VERSION. */
 ANX_NODISCARD anx_status store_open(const struct store_params *params, struct store **out, anx_error *err);
@@ -84,6 +85,8 @@ uint64_t store_durable(struct store *store);
  * One thread at a time per reader. */
 ANX_NODISCARD anx_status store_read_begin(struct store *store, struct store_read **out, anx_error *err);
 void store_read_end(struct store_read *read); /* NULL is fine */
+/* The number of the commit it shows: equal numbers of one store show the same data. */
+uint64_t store_read_id(const struct store_read *read);
 /* ANX_E_NOT_FOUND when absent. */
 ANX_NODISCARD anx_status store_get(struct store_read *read, struct store_table *table, anx_text key,
                                    anx_text *value, anx_error *err);

@@ -69,6 +69,7 @@ struct store_backend {
                               anx_error *err);
     anx_status (*read_begin)(void *self, void **read, anx_error *err);
     void (*read_end)(void *self, void *read);
+    uint64_t (*read_id)(void *read);
     anx_status (*get)(void *self, void *read, uint64_t handle, anx_text key, anx_text *value, anx_error *err);
     anx_status (*scan)(void *self, void *read, uint64_t handle, anx_text from,
                        bool (*each)(void *context, anx_text key, anx_text value), void *context,

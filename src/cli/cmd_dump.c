@@ -1,0 +1,154 @@
+/* `annex dump` and `annex restore`: databases as one file, and back. */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/progress.h"
+#include "db/dump.h"
+
+struct config {
+    const char *root, *database, *as;
+    bool is_resume, is_check, is_quiet;
+};
+
+#define FIELD(field) .offset = offsetof(struct config, field)
+static const struct option_def dump_rows[] = {
+    { .name = "db",
+      .letter = 's',
+      .type = OPTION_TEXT,
+      FIELD(root),
+      .def = "annex-data",
+      .value = "DIR",
+      .help = "Folder of the databases, as given to annex serve; a server may be running on it" },
+    { .name = "database",
+      .letter = 'd',
+      .type = OPTION_TEXT,
+      FIELD(database),
+      .value = "NAME",
+      .help = "Only this one; otherwise all" },
+    { .name = "resume",
+      .type = OPTION_FLAG,
+      FIELD(is_resume),
+      .help = "Go on with a FILE that was cut off; a database that changed since is written anew" },
+    { .name = "quiet", .type = OPTION_FLAG, FIELD(is_quiet), .help = "No progress on standard error" },
+};
+static const struct option_def restore_rows[] = {
+    { .name = "db",
+      .letter = 's',
+      .type = OPTION_TEXT,
+      FIELD(root),
+      .def = "annex-data",
+      .value = "DIR",
+      .help = "Folder to restore to; made when missing. A running server sees what came at its next start" },
+    { .name = "database",
+      .letter = 'd',
+      .type = OPTION_TEXT,
+      FIELD(database),
+      .value = "NAME",
+      .help = "Only this one of the file; otherwise all" },
+    { .name = "as", .type = OPTION_TEXT, FIELD(as), .value = "NAME", .help = "Another name for it" },
+    { .name = "check", .type = OPTION_FLAG, FIELD(is_check), .help = "Verify the whole file, write nothing" },
+    { .name = "quiet", .type = OPTION_FLAG, FIELD(is_quiet), .help = "No progress on standard error" },
+};
+static const struct option_group dump_groups[] = { { "Options", dump_rows, ANX_COUNT_OF(dump_rows), 0 } };
+static const struct option_group restore_groups[] = { { "Options", restore_rows, ANX_COUNT_OF(restore_rows),
+                                                        0 } };
+static const struct option_command dump_command = {
+    "annex dump",
+    "Writes databases to one file: documents, vectors, index definitions, metadata. Each is a consistent\n"
+    "snapshot, also while a server goes on writing. FILE - is standard output.",
+    "FILE", 1, 1, dump_groups, 1,
+};
+static const struct option_command restore_command = {
+    "annex restore",
+    "Makes databases from a file that annex dump wrote. A database appears when it is complete; after an\n"
+    "interruption the same command goes on where it was. FILE - is standard input.",
+    "FILE", 1, 1, restore_groups, 1,
+};
+
+static atomic_bool is_interrupted;
+
+static void
+on_signal(int number)
+{
+    (void) number;
+    atomic_store(&is_interrupted, true);
+}
+
+static bool
+report(void *context, const char *phase, size_t done, size_t total)
+{
+    return progress_report(context, phase, done, total) && !atomic_load(&is_interrupted);
+}
+
+/* Ctrl-C ends at the next frame, so that what was done is said and can be gone on with. */
+static void
+begin(struct progress *progress, const struct config *config)
+{
+    struct sigaction action = { .sa_handler = on_signal };
+
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    progress_init(progress, config->is_quiet);
+}
+
+static void
+print_counts(const char *verb, const char *file, const struct dump_counts *counts)
+{
+    fprintf(strcmp(file, "-") == 0 ? stderr : stdout, "%s: %s %llu database%s, %llu entries, %.1f MiB%s%s\n",
+            file, verb, (unsigned long long) counts->n_database, counts->n_database == 1 ? "" : "s",
+            (unsigned long long) counts->n_entry, (double) counts->n_byte / 1048576.0,
+            counts->is_resumed ? ", resumed" : "",
+            counts->is_begun_anew ? "; one had changed since and was written anew" : "");
+}
+
+int
+cmd_dump(int argc, char **argv)
+{
+    struct config config;
+    struct option_positional files;
+    struct dump_counts counts;
+    struct progress progress;
+    enum options_result parsed = options_parse(&dump_command, argc, argv, &config, &files);
+    anx_error err;
+    anx_status st;
+
+    if (parsed != OPTIONS_RUN)
+        return options_exit_code(parsed);
+    begin(&progress, &config);
+    st = db_dump(&(struct dump_params){ config.root, config.database, files.value[0], config.is_resume,
+                                        report, &progress },
+                 &counts, &err);
+    progress_end(&progress);
+    if (st == ANX_OK)
+        print_counts("wrote", files.value[0], &counts);
+    return command_exit(dump_command.name, st, &err);
+}
+
+int
+cmd_restore(int argc, char **argv)
+{
+    struct config config;
+    struct option_positional files;
+    struct dump_counts counts;
+    struct progress progress;
+    enum options_result parsed = options_parse(&restore_command, argc, argv, &config, &files);
+    anx_error err;
+    anx_status st;
+
+    if (parsed != OPTIONS_RUN)
+        return options_exit_code(parsed);
+    begin(&progress, &config);
+    st = db_restore(&(struct restore_params){ config.root, files.value[0], config.database, config.as,
+                                              config.is_check, report, &progress },
+                    &counts, &err);
+    progress_end(&progress);
+    if (st == ANX_OK)
+        print_counts(config.is_check ? "is sound:" : "restored", files.value[0], &counts);
+    return command_exit(restore_command.name, st, &err);
+}
