@@ -8,6 +8,7 @@
 
 #include "base/buffer.h"
 #include "base/text.h"
+#include "doc/characters.h"
 #include "doc/names.h"
 
 #ifdef __cplusplus
@@ -16,15 +17,7 @@ extern "C" {
 
 /* ---- Characters (fold.c) ---- */
 
-/* A byte that is no UTF-8 becomes a code point of its own behind the last real one, so that broken texts
- * still have an order and equal only themselves. */
-#define UTF8_BROKEN 0x110000u
-
-/* The code point at *at, and *at behind it. *at < end. */
-uint32_t utf8_next(const unsigned char **at, const unsigned char *end);
 bool utf8_is_valid(anx_text text);
-/* Simple case folding. */
-uint32_t text_fold(uint32_t code_point);
 
 /* ---- Numbers as text (json_simd.cc) ---- */
 
