@@ -178,7 +178,7 @@ set_indexes(struct ns *ns, struct json_fields *in, anx_arena *arena, anx_error *
             index_fini(&indexes[--done]);
     }
     for (size_t i = 0; st == ANX_OK && i < ns->n_index; i++)
-        st = index_build_empty(ns, &ns->indexes[i], err);
+        st = index_build_empty(ns, ns->indexes, ns->n_index, &ns->indexes[i], err);
     anx_free(NULL, indexes);
     return st;
 }

@@ -15,6 +15,7 @@
 #define ANX_DB_DATA_H
 
 #include "db/ns.h"
+#include "text/text.h"
 
 /* ---- Rows (rows.c) ---- */
 
@@ -142,6 +143,26 @@ struct vector_numbers { /* for #memstats */
 };
 void vector_get_numbers(const struct vector_index *index, struct vector_numbers *out);
 ANX_NODISCARD anx_status vector_check(const struct vector_index *index, anx_error *err);
+
+/* ---- Full-text indexes (text_rows.c) ---- */
+
+/* The configuration in a definition, checked. The node tree is in the arena, the result is not. */
+ANX_NODISCARD anx_status index_text_config(const struct index_def *def, anx_arena *arena,
+                                           struct text_config **out, anx_error *err);
+/* An empty index. list [n]: where a composite finds its components. ANX_E_PARAMS (paths), errors of
+ * text_config_read. */
+ANX_NODISCARD anx_status row_texts_create(struct ns *ns, const struct ns_index *list, size_t n,
+                                          const struct index_def *def, struct row_texts **out, anx_error *err);
+void row_texts_destroy(struct row_texts *texts); /* NULL is fine */
+/* The texts of a row's document, in two steps like scalar_begin. data_lock from begin to commit. */
+ANX_NODISCARD anx_status row_texts_begin(struct row_texts *texts, uint32_t row, struct doc doc, anx_error *err);
+void row_texts_commit(struct row_texts *texts);
+void row_texts_abort(struct row_texts *texts);
+void row_texts_remove(struct row_texts *texts, uint32_t row); /* data_lock; a row it does not have is fine */
+ANX_NODISCARD anx_status row_texts_insert(struct row_texts *texts, uint32_t row, struct doc doc, anx_error *err);
+ANX_NODISCARD anx_status row_texts_check(const struct row_texts *texts, size_t n_row, anx_error *err);
+ANX_NODISCARD anx_status row_texts_check_row(const struct row_texts *texts, uint32_t row, struct doc doc,
+                                             anx_arena *arena, anx_error *err);
 
 /* ---- Items (item.c): documents on their way into the namespace ---- */
 

@@ -22,6 +22,7 @@
 #include "base/error.h"
 #include "db/ns.h"
 #include "query/expression.h"
+#include "text/text.h"
 
 struct part;
 struct join;
@@ -168,7 +169,7 @@ enum where_kind {
     WHERE_BITMAP,    /* rows known beforehand: EMPTY and ANY of vectors */
     WHERE_POINT,     /* ST_DWithin */
     WHERE_POSITIONS, /* equal_position */
-    WHERE_KNN,       /* holds by itself: the candidates came from the vector index */
+    WHERE_KNN,       /* KNN and full text, hold by themselves: the candidates came from their indexes */
     WHERE_BRACKET,
     WHERE_JOIN
 };
@@ -241,6 +242,41 @@ ANX_NODISCARD anx_status knn_compile(struct exec *x, struct part *part);
 /* The rows that the condition and the rest of WHERE leave, best first; stops after `need` of them. */
 ANX_NODISCARD anx_status knn_run(struct exec *x, struct part *part, size_t need, struct hits *out);
 const char *knn_rank_kind(const struct knn *knn); /* "knn with L2 metric query", ... */
+/* Of rows [n] in order of rank (arena, changed): those that the rest of WHERE leaves. */
+ANX_NODISCARD anx_status knn_filter(struct exec *x, struct part *part, struct vector_hit *items, size_t n,
+                                    size_t need, struct hits *out);
+
+/* ---- Full text, and both together (fulltext.c) ---- */
+
+struct fulltext {
+    const struct ns_index *index; /* NULL: no full-text condition that ranks */
+    anx_text query;
+    struct text_found found; /* once it ran */
+};
+struct hybrid_side { /* of a linear expression */
+    bool is_named;
+    double factor, standard; /* standard: the rank of a row that is not in the list */
+};
+struct hybrid {
+    bool is_set, is_or, is_rrf, is_descending;
+    double constant; /* rank_const of RRF; c of a linear expression */
+    struct hybrid_side text, knn;
+};
+bool part_is_ranked(const struct part *part);
+const char *part_rank_kind(const struct part *part); /* "fulltext query", ... */
+bool part_prefers_small_ranks(const struct part *part);
+ANX_NODISCARD anx_status fulltext_compile(struct exec *x, struct part *part, const struct query_entry *entry);
+ANX_NODISCARD anx_status fulltext_query(struct exec *x, const struct ns_index *index,
+                                        enum query_condition condition, struct values values, anx_text *out);
+ANX_NODISCARD anx_status fulltext_search(struct exec *x, const struct ns_index *index, anx_text query,
+                                         struct text_found *out);
+ANX_NODISCARD anx_status fulltext_run(struct exec *x, struct part *part, size_t need, struct hits *out);
+/* The rows it finds, without ranks; a bitmap of the exec. */
+ANX_NODISCARD anx_status fulltext_rows(struct exec *x, const struct ns_index *index, anx_text query,
+                                       const roaring_bitmap_t **out);
+/* Reads ORDER BY, which says how ranks are put together. ANX_E_NOT_VALID, ANX_E_QUERY, ANX_E_PARAMS. */
+ANX_NODISCARD anx_status hybrid_compile(struct exec *x, struct part *part);
+ANX_NODISCARD anx_status hybrid_run(struct exec *x, struct part *part, size_t need, struct hits *out);
 
 /* ---- Order (sort.c, sort_key.c) ---- */
 
@@ -325,6 +361,9 @@ struct part {
     enum query_strict strict;
     struct where_list where;
     struct knn knn;
+    struct fulltext text;
+    struct hybrid hybrid;
+    bool is_joined; /* full text only filters */
     struct join *joins; /* [query->n_join] */
     bool joins_are_plain; /* every inner join is a term of its own at the top: all are attached */
     struct sort *sort;

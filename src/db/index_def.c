@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "db/index_def_int.h"
 #include "db/json_fields.h"
+#include "text/text.h"
 
 static const char *const index_types[INDEX_TYPE_COUNT] = {
     [INDEX_HASH] = "hash",   [INDEX_TREE] = "tree", [INDEX_COLUMN] = "-",      [INDEX_TEXT] = "text",
@@ -124,6 +125,22 @@ default_no_column(const struct index_def *def)
            || def->field_type == FIELD_COMPOSITE || def->index_type == INDEX_TEXT || index_def_is_vector(def);
 }
 
+/* Only whether it can be read; without paths the definition is refused elsewhere. */
+static anx_status
+check_text_config(const struct index_def *def, const struct json_node *config, anx_error *err)
+{
+    bool is_composite = def->field_type == FIELD_COMPOSITE;
+    struct text_config *read;
+    anx_status st;
+
+    if (def->n_path == 0)
+        return ANX_OK;
+    st = text_config_read(config, is_composite ? def->json_paths : &def->name, is_composite ? def->n_path : 1,
+                          &read, err);
+    text_config_destroy(read);
+    return st;
+}
+
 anx_status
 index_def_read(const struct json_node *node, anx_arena *arena, struct index_def *out, anx_error *err)
 {
@@ -157,7 +174,7 @@ index_def_read(const struct json_node *node, anx_arena *arena, struct index_def 
         return vector_def_read(config, arena, out, err);
     if (config)
         out->config_json = config->raw;
-    return ANX_OK;
+    return out->index_type == INDEX_TEXT ? check_text_config(out, config, err) : ANX_OK;
 }
 
 /* ---- Rules ---- */

@@ -148,23 +148,34 @@ struct row_change {
 static void
 abort_scalars(struct row_change *c, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         if (c->ns->indexes[i].scalar)
             scalar_abort(c->ns->indexes[i].scalar, c->row, &c->changes[i]);
+        if (c->ns->indexes[i].text)
+            row_texts_abort(c->ns->indexes[i].text);
+    }
+}
+
+static anx_status
+begin_scalar(struct row_change *c, size_t i, anx_error *err)
+{
+    struct values values;
+    anx_status st;
+
+    if (c->ns->indexes[i].text)
+        return row_texts_begin(c->ns->indexes[i].text, c->row, c->draft->doc, err);
+    if (!c->ns->indexes[i].scalar)
+        return ANX_OK;
+    st = draft_values(c->ns, i, c->draft, c->arena, &values, err);
+    return st == ANX_OK ? scalar_begin(c->ns->indexes[i].scalar, c->row, &values, &c->changes[i], err) : st;
 }
 
 static anx_status
 begin_scalars(struct row_change *c, anx_error *err)
 {
     for (size_t i = 0; i < c->ns->n_index; i++) {
-        struct values values;
-        anx_status st;
+        anx_status st = begin_scalar(c, i, err);
 
-        if (!c->ns->indexes[i].scalar)
-            continue;
-        st = draft_values(c->ns, i, c->draft, c->arena, &values, err);
-        if (st == ANX_OK)
-            st = scalar_begin(c->ns->indexes[i].scalar, c->row, &values, &c->changes[i], err);
         if (st != ANX_OK) {
             abort_scalars(c, i);
             return st;
@@ -173,7 +184,7 @@ begin_scalars(struct row_change *c, anx_error *err)
     return ANX_OK;
 }
 
-/* Row and scalar indexes, all or nothing. */
+/* Row, scalar and full-text indexes, all or nothing. */
 static anx_status
 put_row(struct row_change *c, bool is_free, anx_error *err)
 {
@@ -187,9 +198,12 @@ put_row(struct row_change *c, bool is_free, anx_error *err)
         abort_scalars(c, c->ns->n_index);
         return st;
     }
-    for (size_t i = 0; i < c->ns->n_index; i++)
+    for (size_t i = 0; i < c->ns->n_index; i++) {
         if (c->ns->indexes[i].scalar)
             scalar_commit(c->ns->indexes[i].scalar, c->row, &c->changes[i]);
+        if (c->ns->indexes[i].text)
+            row_texts_commit(c->ns->indexes[i].text);
+    }
     return ANX_OK;
 }
 
@@ -274,6 +288,8 @@ ns_remove_rows_locked(struct ns *ns, const uint32_t *rows, size_t n)
         for (size_t i = 0; i < ns->n_index; i++) {
             if (ns->indexes[i].scalar)
                 scalar_remove(ns->indexes[i].scalar, rows[r]);
+            if (ns->indexes[i].text)
+                row_texts_remove(ns->indexes[i].text, rows[r]);
             if (ns->indexes[i].vector)
                 vector_unpublish(ns->indexes[i].vector, rows[r]);
         }

@@ -21,8 +21,9 @@ enum {
 struct survey {
     struct exec *x;
     const struct part *part;
-    const struct query_entry *knn;
+    const struct query_entry *knn, *text;
     size_t n_knn, n_text;
+    bool is_or; /* full text or KNN */
 };
 
 static bool
@@ -30,7 +31,10 @@ is_text_search(const struct part *part, const struct query_entry *entry)
 {
     const struct ns_index *index;
 
-    if (entry->kind != ENTRY_COMPARE || (entry->condition != COND_EQ && entry->condition != COND_SET))
+    if (part->is_joined || (entry->kind != ENTRY_COMPARE && entry->kind != ENTRY_SUBQUERY_FIELD) ||
+        entry->function != FUNCTION_NONE || (entry->condition != COND_EQ && entry->condition != COND_SET))
+        return false;
+    if (entry->kind == ENTRY_COMPARE && entry->values.n == 0)
         return false;
     index = ns_index_find(part->ns, entry->field);
     return index && index->def->index_type == INDEX_TEXT;
@@ -70,7 +74,7 @@ check_bracket_operation(const struct survey *s, const struct query_entry *entry,
 
 /* One group of terms joined by OR: bracket->entries[first .. first + n). */
 static anx_status
-check_group(const struct survey *s, const struct query_bracket *bracket, size_t first, size_t n)
+check_group(struct survey *s, const struct query_bracket *bracket, size_t first, size_t n)
 {
     size_t n_ranked = 0;
     anx_status st = ANX_OK;
@@ -79,6 +83,7 @@ check_group(const struct survey *s, const struct query_bracket *bracket, size_t 
         n_ranked += is_ranked(s->part, &bracket->entries[i]);
     if (n_ranked == 0)
         return ANX_OK;
+    s->is_or |= n_ranked > 1;
     for (size_t i = first; st == ANX_OK && i < first + n; i++) {
         const struct query_entry *entry = &bracket->entries[i];
 
@@ -86,7 +91,11 @@ check_group(const struct survey *s, const struct query_bracket *bracket, size_t 
             continue;
         st = check_bracket_operation(s, entry, n > 1);
         if (st == ANX_OK && entry->op == OP_NOT)
-            st = anx_fail(s->x->err, ANX_E_LOGIC, "NOT operation is not allowed with knn condition");
+            st = is_text_search(s->part, entry)
+                     ? anx_fail(s->x->err, ANX_E_LOGIC,
+                                "NOT operation is not allowed with fulltext index: '%.*s'",
+                                ANX_TEXT_ARG(entry->field))
+                     : anx_fail(s->x->err, ANX_E_LOGIC, "NOT operation is not allowed with knn condition");
     }
     if (st == ANX_OK && n_ranked < n)
         st = anx_fail(s->x->err, ANX_E_LOGIC,
@@ -105,7 +114,10 @@ survey_bracket(struct survey *s, const struct query_bracket *bracket)
 
         if (entry->kind == ENTRY_BRACKET)
             st = survey_bracket(s, &entry->bracket);
-        s->n_text += is_text_search(s->part, entry);
+        if (is_text_search(s->part, entry)) {
+            s->text = entry;
+            s->n_text++;
+        }
         if (entry->kind == ENTRY_KNN) {
             s->knn = entry;
             s->n_knn++;
@@ -160,6 +172,8 @@ bind_knn(struct exec *x, struct part *part, const struct query_entry *entry)
     knn->index = index;
     knn->is_stream = is_stream(&entry->knn, index->def);
     knn->is_smaller_better = index->def->vector.metric == ANX_METRIC_L2;
+    if (knn->is_stream && part->text.index)
+        return anx_fail(x->err, ANX_E_QUERY, "Streaming KNN search does not support hybrid queries");
     if (knn->is_stream && part->query->n_sort > 0)
         return anx_fail(x->err, ANX_E_QUERY, "Streaming KNN search does not support ORDER BY");
     return ANX_OK;
@@ -179,7 +193,12 @@ knn_compile(struct exec *x, struct part *part)
     if (survey.n_text > 1)
         return anx_fail(x->err, ANX_E_NOT_VALID,
                         "More than one FullText conditions cannot be combined in a query");
-    return survey.knn ? bind_knn(x, part, survey.knn) : ANX_OK;
+    if (survey.text)
+        st = fulltext_compile(x, part, survey.text);
+    if (st == ANX_OK && survey.knn)
+        st = bind_knn(x, part, survey.knn);
+    part->hybrid.is_or = survey.is_or;
+    return st == ANX_OK && survey.knn && survey.text ? hybrid_compile(x, part) : st;
 }
 
 const char *
@@ -232,18 +251,13 @@ is_candidate(const struct candidates *candidates, uint32_t row)
     return true;
 }
 
-static anx_status
-run_search(struct exec *x, struct part *part, size_t need, struct hits *out)
+anx_status
+knn_filter(struct exec *x, struct part *part, struct vector_hit *items, size_t n, size_t need, struct hits *out)
 {
-    const struct knn *knn = &part->knn;
     struct candidates candidates;
-    struct vector_hit *items;
-    size_t n, n_kept = 0;
-    anx_status st =
-        vector_search(knn->index->vector, knn->query, NULL, x->session, x->arena, &items, &n, x->err);
+    size_t n_kept = 0;
+    anx_status st;
 
-    if (st != ANX_OK)
-        return st;
     *out = (struct hits) { .items = items, .n = n, .is_borrowed = true };
     if (is_alone(part))
         return ANX_OK;
@@ -255,6 +269,18 @@ run_search(struct exec *x, struct part *part, size_t need, struct hits *out)
             items[n_kept++] = items[i];
     out->n = n_kept;
     return x->status;
+}
+
+static anx_status
+run_search(struct exec *x, struct part *part, size_t need, struct hits *out)
+{
+    const struct knn *knn = &part->knn;
+    struct vector_hit *items;
+    size_t n;
+    anx_status st =
+        vector_search(knn->index->vector, knn->query, NULL, x->session, x->arena, &items, &n, x->err);
+
+    return st == ANX_OK ? knn_filter(x, part, items, n, need, out) : st;
 }
 
 struct streaming {
@@ -343,5 +369,7 @@ run_stream(struct exec *x, struct part *part, size_t need, struct hits *out)
 anx_status
 knn_run(struct exec *x, struct part *part, size_t need, struct hits *out)
 {
+    if (part->text.index)
+        return part->hybrid.is_set ? hybrid_run(x, part, need, out) : fulltext_run(x, part, need, out);
     return part->knn.is_stream ? run_stream(x, part, need, out) : run_search(x, part, need, out);
 }

@@ -87,11 +87,21 @@ bool vector_better(const struct vector_index *index, float a, float b); /* is ra
 const roaring_bitmap_t *vector_rows_empty(const struct vector_index *index);
 const roaring_bitmap_t *vector_rows_any(const struct vector_index *index);
 
+/* ---- Full-text indexes (text_rows.c) ---- */
+struct row_texts;
+struct text_index;
+const struct text_index *row_texts_index(const struct row_texts *texts);
+/* Which field of the index has this path? False: none. */
+bool row_texts_find_field(const struct row_texts *texts, const struct doc_path *path, size_t *field);
+/* Its paths one by one, with their fields; NULL behind the last. */
+const struct doc_path *row_texts_path(const struct row_texts *texts, size_t i, size_t *field);
+
 /* ---- The namespace ---- */
 struct ns_index {
     struct index_def *def; /* owned */
     struct scalar_index *scalar; /* owned; NULL for vector, text and rtree indexes */
     struct vector_index *vector; /* owned; NULL for others */
+    struct row_texts *text;      /* owned; NULL for others */
     uint32_t vector_field;       /* place among vector fields */
     uint32_t first_field;        /* first of its fields in the shape; a composite has none */
     struct collation collation;

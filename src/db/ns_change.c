@@ -379,7 +379,8 @@ update_index(struct ns *ns, struct ns_index *index, const struct index_def *def,
     if (st != ANX_OK)
         return st;
     same.expire_after = index->def->expire_after;
-    if (index_def_equal_base(index->def, &same))
+    if (index_def_equal_base(index->def, &same) &&
+        (!index->text || anx_text_equal(index->def->config_json, def->config_json)))
         return change_in_place(ns, index, def, is_private, err);
     ann_cache_drop(ns, index);
     return replace_index(ns, (size_t) (index - ns->indexes), def, is_private, err);

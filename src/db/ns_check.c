@@ -89,6 +89,8 @@ check_row(struct check *c, uint32_t row)
             st = check_values(c, row, &draft, i);
         if (st == ANX_OK && c->ns->indexes[i].vector)
             st = check_vectors(c, row, &draft, i);
+        if (st == ANX_OK && c->ns->indexes[i].text)
+            st = row_texts_check_row(c->ns->indexes[i].text, row, doc, c->arena, c->err);
     }
     return st == ANX_OK ? check_key(c, row, &draft) : st;
 }
@@ -119,6 +121,8 @@ check_indexes(struct check *c)
         }
         if (st == ANX_OK && index->vector)
             st = vector_check(index->vector, c->err);
+        if (st == ANX_OK && index->text)
+            st = row_texts_check(index->text, n_row, c->err);
         if (st != ANX_OK && c->err)
             anx_error_context(c->err, "index '%.*s'", ANX_TEXT_ARG(index->def->name));
     }

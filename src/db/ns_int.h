@@ -66,8 +66,9 @@ void content_swap(struct ns *ns, struct ns_content *content);
 ANX_NODISCARD anx_status index_make(const struct index_def *def, struct ns_index *out, anx_error *err);
 void index_fini(struct ns_index *index);
 bool index_has_scalar(const struct index_def *def);
-/* The scalar or vector object of an index. */
-ANX_NODISCARD anx_status index_build_empty(struct ns *ns, struct ns_index *index, anx_error *err);
+/* The scalar, vector or text object of an index; list [n]: the indexes it is one of. */
+ANX_NODISCARD anx_status index_build_empty(struct ns *ns, const struct ns_index *list, size_t n,
+                                           struct ns_index *index, anx_error *err);
 
 /* ---- ns_change.c ---- */
 

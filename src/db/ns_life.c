@@ -253,13 +253,15 @@ swap_in_empty(struct ns *ns, struct ns_index *old, struct row_table **rows, anx_
     for (; st == ANX_OK && done < ns->n_index; done++) {
         ns->indexes[done].scalar = NULL;
         ns->indexes[done].vector = NULL;
-        st = index_build_empty(ns, &ns->indexes[done], err);
+        ns->indexes[done].text = NULL;
+        st = index_build_empty(ns, ns->indexes, ns->n_index, &ns->indexes[done], err);
     }
     if (st == ANX_OK)
         return ANX_OK;
     for (size_t i = 0; i < done; i++) {
         scalar_destroy(ns->indexes[i].scalar);
         vector_destroy(ns->indexes[i].vector);
+        row_texts_destroy(ns->indexes[i].text);
         ns->indexes[i] = old[i];
     }
     ns->rows = *rows;
@@ -283,6 +285,7 @@ ns_clear_locked(struct ns *ns, struct store_batch *batch, anx_error *err)
         for (size_t i = 0; i < ns->n_index; i++) {
             scalar_destroy(old[i].scalar);
             vector_destroy(old[i].vector);
+            row_texts_destroy(old[i].text);
         }
         rows_destroy(rows);
         if (batch)

@@ -54,7 +54,7 @@ out_of_memory(struct rebuild *r)
 static bool
 is_new(const struct ns_index *index)
 {
-    return !index->scalar && !index->vector;
+    return !index->scalar && !index->vector && !index->text;
 }
 
 /* ---- Documents ---- */
@@ -189,6 +189,8 @@ feed_new_indexes(struct rebuild *r, uint32_t row, const struct doc_draft *draft)
 
         if (r->gathered[i].rows) {
             st = gather(r, i, row, &draft->vectors[index->vector_field]);
+        } else if (r->gathered[i].n && index->text) {
+            st = row_texts_insert(index->text, row, draft->doc, r->err);
         } else if (r->gathered[i].n && index->def->field_type == FIELD_COMPOSITE) {
             st = scalar_insert(index->scalar, row, NULL, r->err);
         } else if (r->gathered[i].n) {
@@ -255,7 +257,7 @@ depends_on_new(const struct ns_content *content, const struct ns_index *composit
     return false;
 }
 
-/* Objects for the new indexes; `n` 1 in gathered marks a scalar that takes values during the pass. */
+/* Objects for the new indexes; `n` 1 in gathered marks those that take values during the pass. */
 static anx_status
 make_objects(struct rebuild *r)
 {
@@ -263,6 +265,7 @@ make_objects(struct rebuild *r)
 
     for (size_t i = 0; i < r->next.n_index; i++)
         r->is_late[i] = r->next.indexes[i].def->field_type == FIELD_COMPOSITE && is_new(&r->next.indexes[i])
+                        && r->next.indexes[i].def->index_type != INDEX_TEXT
                         && depends_on_new(&r->next, &r->next.indexes[i]);
     for (size_t i = 0; i < r->next.n_index; i++) {
         struct ns_index *index = &r->next.indexes[i];
@@ -270,10 +273,10 @@ make_objects(struct rebuild *r)
 
         if (!is_new(index) || r->is_late[i])
             continue;
-        st = index_build_empty(r->ns, index, r->err);
+        st = index_build_empty(r->ns, r->next.indexes, r->next.n_index, index, r->err);
         if (st != ANX_OK)
             return st;
-        r->gathered[i].n = index->scalar != NULL;
+        r->gathered[i].n = index->scalar || index->text;
         if (!index->vector || n_row == 0)
             continue;
         r->gathered[i].rows = anx_alloc_array(NULL, n_row, sizeof(uint32_t));
@@ -328,9 +331,7 @@ fill_late(struct rebuild *r)
 
         if (!r->is_late[i])
             continue;
-        st = index_build_empty(r->ns, index, r->err);
-        if (!index->scalar)
-            continue; /* full text has none */
+        st = index_build_empty(r->ns, r->ns->indexes, r->ns->n_index, index, r->err);
         roaring_init_iterator(rows_all(r->ns->rows), &at);
         for (; st == ANX_OK && at.has_value; roaring_advance_uint32_iterator(&at))
             st = scalar_insert(index->scalar, at.current_value, NULL, r->err);

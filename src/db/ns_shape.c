@@ -56,16 +56,19 @@ index_fini(struct ns_index *index)
 {
     scalar_destroy(index->scalar);
     vector_destroy(index->vector);
+    row_texts_destroy(index->text);
     anx_free(NULL, index->custom_order);
     anx_free(NULL, index->def);
     memset(index, 0, sizeof(*index));
 }
 
 anx_status
-index_build_empty(struct ns *ns, struct ns_index *index, anx_error *err)
+index_build_empty(struct ns *ns, const struct ns_index *list, size_t n, struct ns_index *index, anx_error *err)
 {
     if (index_def_is_vector(index->def))
         return vector_create(ns, index, &index->vector, err);
+    if (index->def->index_type == INDEX_TEXT)
+        return row_texts_create(ns, list, n, index->def, &index->text, err);
     return index_has_scalar(index->def) ? scalar_create(ns, index, &index->scalar, err) : ANX_OK;
 }
 

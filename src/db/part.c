@@ -47,16 +47,17 @@ compile(struct exec *x, struct part *part, enum part_role role)
 
     if (role == PART_JOINED && has_entry(&query->where, ENTRY_KNN))
         return anx_fail(x->err, ANX_E_QUERY, "KNN condition cannot be in joined subquery");
+    part->is_joined = role == PART_JOINED;
     st = knn_compile(x, part);
     if (st == ANX_OK && role != PART_JOINED && role != PART_SUBQUERY)
         st = joins_compile(x, part);
     if (st == ANX_OK)
         st = where_compile(x, part, &part->where);
-    if (st == ANX_OK)
+    if (st == ANX_OK && !part->hybrid.is_set) /* there ORDER BY is how ranks are put together */
         st = sort_compile(x, part);
     if (st == ANX_OK)
         st = projection_compile(x, part->space, query, &part->projection);
-    if (st == ANX_OK && query->with_rank && !part->knn.query)
+    if (st == ANX_OK && query->with_rank && !part_is_ranked(part))
         st = anx_fail(x->err, ANX_E_LOGIC, "Rank() is available only for fulltext or knn query");
     part->joins_are_plain = joins_are_plain(&part->where);
     return st;
@@ -221,7 +222,7 @@ static anx_status
 distinct_and_sort(struct exec *x, struct part *part, struct aggregates *aggregates, size_t n_part,
                   size_t need)
 {
-    bool is_by_tree = sort_is_by_tree(part->sort) && !part->knn.query;
+    bool is_by_tree = sort_is_by_tree(part->sort) && !part_is_ranked(part);
     anx_status st = ANX_OK;
 
     if (is_by_tree)
@@ -338,7 +339,7 @@ part_run(struct exec *x, struct part *part, struct aggregates *aggregates, size_
     bool is_distinct = aggregates_are_distinct(aggregates);
     anx_status st;
 
-    if (part->knn.query)
+    if (part_is_ranked(part))
         st = run_knn(x, part, aggregates, n_part, limit, offset);
     else if (is_distinct || (part->sort && limit > 0))
         st = run_sorted(x, part, aggregates, n_part, limit, offset);

@@ -40,7 +40,7 @@ bind_rank(struct exec *x, const struct part *part, const struct expression *e)
     anx_status st;
 
     if (e->text.size == 0) {
-        if (part->knn.query)
+        if (part_is_ranked(part))
             return ANX_OK;
         return anx_fail(
             x->err, ANX_E_QUERY,
@@ -53,7 +53,7 @@ bind_rank(struct exec *x, const struct part *part, const struct expression *e)
         return anx_fail(x->err, ANX_E_QUERY,
                         "Ordering by rank allowed by fulltext or float vector index only: '%.*s'",
                         ANX_TEXT_ARG(e->text));
-    if (!part->knn.query || field.index != part->knn.index)
+    if (!field.index || (field.index != part->knn.index && field.index != part->text.index))
         return anx_fail(x->err, ANX_E_QUERY, "Rank by not used in query fulltext of vector index '%.*s'",
                         ANX_TEXT_ARG(e->text));
     return ANX_OK;

@@ -16,6 +16,8 @@ index_memory(const struct ns_index *index)
 
     if (index->scalar)
         return scalar_memory(index->scalar);
+    if (index->text)
+        return text_index_memory(row_texts_index(index->text));
     if (!index->vector)
         return 0;
     vector_get_numbers(index->vector, &numbers);
@@ -59,6 +61,9 @@ print_index(const struct ns_index *index, anx_buffer *out)
     } else if (index->scalar) {
         print_size(out, "uniq_keys_count", scalar_unique(index->scalar));
         print_size(out, "indexing_struct_size", scalar_memory(index->scalar));
+    } else if (index->text) {
+        print_size(out, "uniq_keys_count", text_index_words(row_texts_index(index->text)));
+        print_size(out, "indexing_struct_size", text_index_memory(row_texts_index(index->text)));
     }
     anx_buffer_text(out, ANX_TEXT("\"name\":"));
     json_print_text(out, index->def->name);

@@ -41,7 +41,7 @@ compile_vector(struct exec *x, const struct part *part, struct where_node *node)
 
     if (node->condition != COND_ANY && node->condition != COND_EMPTY)
         return fail_vector(x, node->condition, node->field);
-    if (part->knn.query)
+    if (part_is_ranked(part))
         return anx_fail(
             x->err, ANX_E_NOT_VALID,
             "KNN or FullText cannot be mixed with conditions for a floating-point vector field in a "
@@ -115,6 +115,22 @@ compile_point(struct exec *x, struct where_node *node, struct values values)
     return operand_init(x, COND_DWITHIN, values, NULL, &node->operand);
 }
 
+/* What ranks was found by knn_compile; in joined queries full text only filters. */
+static anx_status
+compile_text(struct exec *x, const struct part *part, struct where_node *node, struct values values)
+{
+    anx_text query;
+    anx_status st = fulltext_query(x, node->field->index, node->condition, values, &query);
+
+    if (st != ANX_OK)
+        return st;
+    node->kind = WHERE_KNN;
+    if (!part->is_joined)
+        return ANX_OK;
+    node->kind = WHERE_BITMAP;
+    return fulltext_rows(x, node->field->index, query, &node->bitmap);
+}
+
 /* A set without values matches nothing, whatever the field. */
 static bool
 is_never(enum query_condition condition, struct values values)
@@ -143,8 +159,7 @@ compile_field(struct exec *x, const struct part *part, struct where_node *node, 
     if (field->kind == FIELD_IS_SCALAR)
         return compile_scalar(x, node, values);
     if (field->index && field->index->def->index_type == INDEX_TEXT)
-        return anx_fail(x->err, ANX_E_UNSUPPORTED, "Full-text search is not available yet: index '%.*s'",
-                        ANX_TEXT_ARG(field->name));
+        return compile_text(x, part, node, values);
     if (field->index && node->condition != COND_ANY && node->condition != COND_EMPTY)
         return anx_fail(x->err, ANX_E_PARAMS, "Only DWithin is supported by the geometry index '%.*s'",
                         ANX_TEXT_ARG(field->name));

@@ -167,7 +167,7 @@ find_stems(struct expander *e, anx_text text, float percent, struct forms *out)
         less = 1;
     for (size_t l = 0; l < words->n_stemmer; l++) {
         char copy[WORD_MAX + 1];
-        anx_text stemmed = stem(e->stemmers[l], text);
+        anx_text stemmed = stem_word(e->stemmers[l], text);
         uint32_t hash = stem_hash(stemmed);
         size_t size = stemmed.size;
 
@@ -177,7 +177,7 @@ find_stems(struct expander *e, anx_text text, float percent, struct forms *out)
         for (uint32_t i = 0; st == ANX_OK && i < words->n; i++) {
             if (words->stems[l][i] != hash || !words->list[i].text)
                 continue;
-            if (anx_text_equal(stem(e->stemmers[l], word_text(&words->list[i])), (anx_text) { copy, size }))
+            if (anx_text_equal(stem_word(e->stemmers[l], word_text(&words->list[i])), (anx_text) { copy, size }))
                 st = forms_add(e, out, i, less);
         }
     }

@@ -245,7 +245,7 @@ prepare(struct text_index *index, uint64_t hash, anx_error *err)
         for (to = from; to < c->n_token && c->tokens[to] >> 32 == change->word; to++)
             ;
         used += write_places(c->tokens, from, to, places);
-        st = rows_begin(&index->words.list[change->word].rows, c->row, places,
+        st = entries_begin(&index->words.list[change->word].rows, c->row, places,
                         (uint32_t) (c->bytes + used - places), &change->entry, err);
         if (st != ANX_OK)
             return st;
@@ -296,7 +296,7 @@ leave_word(struct text_index *index, uint32_t number, uint32_t row)
 {
     struct word *word = &index->words.list[number];
 
-    if (rows_remove(&word->rows, row) && --word->n_row == 0)
+    if (entries_remove(&word->rows, row) && --word->n_row == 0)
         words_drop(&index->words, number);
 }
 
@@ -343,7 +343,7 @@ text_index_commit(struct text_index *index)
     for (size_t i = 0; i < c->n; i++) {
         struct word *word = &index->words.list[c->changes[i].word];
 
-        rows_commit(&word->rows, &c->changes[i].entry);
+        entries_commit(&word->rows, &c->changes[i].entry);
         word->n_row += !c->changes[i].entry.had_row;
     }
     if (old) {
@@ -369,7 +369,7 @@ text_index_abort(struct text_index *index)
     if (c->is_same)
         return;
     while (c->n > 0)
-        rows_abort(&c->changes[--c->n].entry);
+        entries_abort(&c->changes[--c->n].entry);
     drop_unused(index);
     anx_free(NULL, c->next);
     c->next = NULL;
@@ -416,7 +416,7 @@ text_index_memory(const struct text_index *index)
     sum += index->capacity * (sizeof(*index->rows) + index->config->n_field * sizeof(*index->lengths));
     sum += c->token_capacity * sizeof(*c->tokens) + c->change_capacity * sizeof(*c->changes) + c->byte_capacity;
     for (uint32_t i = 0; i < w->n; i++)
-        sum += rows_memory(&w->list[i].rows);
+        sum += entries_memory(&w->list[i].rows);
     return sum;
 }
 
@@ -445,7 +445,7 @@ check_words(const struct text_index *index, size_t *n_entry, anx_error *err)
         n_live++;
         if (words_find(w, word_text(word)) != i)
             return fail_word(word, "the hash table does not lead to it", err);
-        complaint = rows_complaint(&word->rows, &n_row);
+        complaint = entries_complaint(&word->rows, &n_row);
         if (complaint)
             return fail_word(word, complaint, err);
         if (n_row == 0 || n_row != word->n_row)
@@ -471,7 +471,7 @@ check_row_words(const struct text_index *index, uint32_t row, anx_error *err)
         number += varint_read(&at);
         if (number >= index->words.n || !index->words.list[number].text)
             return anx_fail(err, ANX_E_CORRUPT, "row %u has word %u, which is not there", row, number);
-        if (!rows_has(&index->words.list[number].rows, row))
+        if (!entries_has(&index->words.list[number].rows, row))
             return fail_word(&index->words.list[number], "a row that has it is not among its rows", err);
     }
     if (at != words->bytes + words->size)

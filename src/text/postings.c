@@ -1,7 +1,7 @@
 /* The rows that have one word, with the places of the word in each: blocks of compressed entries.
  *
- * A change is prepared first and made later: what it needs is allocated by rows_begin (a new block in the place of
- * an old one, or two, or none when the entry fits behind the last), so that rows_commit cannot fail. Taking an
+ * A change is prepared first and made later: what it needs is allocated by entries_begin (a new block in the place of
+ * an old one, or two, or none when the entry fits behind the last), so that entries_commit cannot fail. Taking an
  * entry out rewrites its block in place: the two distances around it become one that is never longer. */
 #include "text/text_int.h"
 
@@ -59,7 +59,7 @@ read_entry(const uint8_t *at, uint32_t previous, struct entry *out)
 }
 
 void
-cursor_begin(struct cursor *c, const struct word_rows *rows)
+cursor_begin(struct cursor *c, const struct word_entries *rows)
 {
     *c = (struct cursor) { .rows = rows };
 }
@@ -88,7 +88,7 @@ cursor_next(struct cursor *c)
 
 /* The last block that begins at or before the row; 0 when there is none. */
 static uint32_t
-find_block(const struct word_rows *rows, uint32_t row)
+find_block(const struct word_entries *rows, uint32_t row)
 {
     uint32_t low = 0, high = rows->n;
 
@@ -104,7 +104,7 @@ find_block(const struct word_rows *rows, uint32_t row)
 }
 
 bool
-rows_has(const struct word_rows *rows, uint32_t row)
+entries_has(const struct word_entries *rows, uint32_t row)
 {
     struct cursor c = { .rows = rows, .block = find_block(rows, row) };
     uint32_t block = c.block;
@@ -152,7 +152,7 @@ room(uint32_t size, uint32_t more)
 static anx_status
 fail_memory(struct entry_change *change, anx_error *err)
 {
-    rows_abort(change);
+    entries_abort(change);
     return anx_fail(err, ANX_E_NOMEM, "could not allocate the postings of a word");
 }
 
@@ -197,7 +197,7 @@ rewrite(const struct block *old, struct entry_change *change, anx_error *err)
 }
 
 static anx_status
-reserve_blocks(struct word_rows *rows, anx_error *err)
+reserve_blocks(struct word_entries *rows, anx_error *err)
 {
     uint32_t capacity = rows->capacity ? 2 * rows->capacity : 1;
     struct block **blocks;
@@ -215,7 +215,7 @@ reserve_blocks(struct word_rows *rows, anx_error *err)
 }
 
 anx_status
-rows_begin(struct word_rows *rows, uint32_t row, const uint8_t *places, uint32_t size,
+entries_begin(struct word_entries *rows, uint32_t row, const uint8_t *places, uint32_t size,
            struct entry_change *change, anx_error *err)
 {
     struct block *block = NULL;
@@ -256,7 +256,7 @@ rows_begin(struct word_rows *rows, uint32_t row, const uint8_t *places, uint32_t
 }
 
 void
-rows_commit(struct word_rows *rows, struct entry_change *change)
+entries_commit(struct word_entries *rows, struct entry_change *change)
 {
     uint32_t n_new = change->n_block - change->replaces;
 
@@ -277,7 +277,7 @@ rows_commit(struct word_rows *rows, struct entry_change *change)
 }
 
 void
-rows_abort(struct entry_change *change)
+entries_abort(struct entry_change *change)
 {
     while (change->n_block > 0)
         anx_free(NULL, change->blocks[--change->n_block]);
@@ -286,13 +286,13 @@ rows_abort(struct entry_change *change)
 /* ---- Taking out ---- */
 
 static void
-remove_block(struct word_rows *rows, uint32_t at)
+remove_block(struct word_entries *rows, uint32_t at)
 {
     anx_free(NULL, rows->blocks[at]);
     rows->n--;
     memmove(rows->blocks + at, rows->blocks + at + 1, (rows->n - at) * sizeof(*rows->blocks));
     if (rows->n == 0)
-        rows_free(rows);
+        entries_free(rows);
 }
 
 /* Entry `e` out of its block; previous: the row before it. */
@@ -318,7 +318,7 @@ remove_entry(struct block *block, const struct entry *e, uint32_t previous, bool
 }
 
 bool
-rows_remove(struct word_rows *rows, uint32_t row)
+entries_remove(struct word_entries *rows, uint32_t row)
 {
     uint32_t at = find_block(rows, row), previous;
     struct block *block = rows->n > 0 ? rows->blocks[at] : NULL;
@@ -347,16 +347,16 @@ rows_remove(struct word_rows *rows, uint32_t row)
 }
 
 void
-rows_free(struct word_rows *rows)
+entries_free(struct word_entries *rows)
 {
     for (uint32_t i = 0; i < rows->n; i++)
         anx_free(NULL, rows->blocks[i]);
     anx_free(NULL, rows->blocks);
-    *rows = (struct word_rows) { 0 };
+    *rows = (struct word_entries) { 0 };
 }
 
 size_t
-rows_memory(const struct word_rows *rows)
+entries_memory(const struct word_entries *rows)
 {
     size_t sum = rows->capacity * sizeof(*rows->blocks);
 
@@ -393,7 +393,7 @@ block_complaint(const struct block *block)
 }
 
 const char *
-rows_complaint(const struct word_rows *rows, uint32_t *n_row)
+entries_complaint(const struct word_entries *rows, uint32_t *n_row)
 {
     *n_row = 0;
     for (uint32_t i = 0; i < rows->n; i++) {

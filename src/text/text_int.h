@@ -120,7 +120,7 @@ struct block {
     uint32_t n, size, capacity;
     uint8_t bytes[];
 };
-struct word_rows { /* inside of struct word */
+struct word_entries { /* inside of struct word */
     struct block **blocks; /* owned [capacity] */
     uint32_t n, capacity;
 };
@@ -135,35 +135,35 @@ struct entry_change {
     const uint8_t *places; /* borrowed until done: n and distances */
     uint32_t size;
 };
-ANX_NODISCARD anx_status rows_begin(struct word_rows *rows, uint32_t row, const uint8_t *places, uint32_t size,
+ANX_NODISCARD anx_status entries_begin(struct word_entries *rows, uint32_t row, const uint8_t *places, uint32_t size,
                                     struct entry_change *change, anx_error *err);
-void rows_commit(struct word_rows *rows, struct entry_change *change);
-void rows_abort(struct entry_change *change);
-bool rows_has(const struct word_rows *rows, uint32_t row);
+void entries_commit(struct word_entries *rows, struct entry_change *change);
+void entries_abort(struct entry_change *change);
+bool entries_has(const struct word_entries *rows, uint32_t row);
 /* False: it was not there. */
-bool rows_remove(struct word_rows *rows, uint32_t row);
-void rows_free(struct word_rows *rows);
-size_t rows_memory(const struct word_rows *rows);
+bool entries_remove(struct word_entries *rows, uint32_t row);
+void entries_free(struct word_entries *rows);
+size_t entries_memory(const struct word_entries *rows);
 struct cursor {
-    const struct word_rows *rows;
+    const struct word_entries *rows;
     uint32_t block, i;
     const uint8_t *at;
     /* Of the entry that cursor_next gave */
     uint32_t row, n_place;
     const uint8_t *places; /* the distances */
 };
-void cursor_begin(struct cursor *c, const struct word_rows *rows);
+void cursor_begin(struct cursor *c, const struct word_entries *rows);
 bool cursor_next(struct cursor *c);
 uint32_t varint_read(const uint8_t **at);
 size_t varint_write(uint8_t *out, uint32_t value); /* at most 5 bytes */
 /* NULL, or what is wrong. *n_row: entries. */
-const char *rows_complaint(const struct word_rows *rows, uint32_t *n_row);
+const char *entries_complaint(const struct word_entries *rows, uint32_t *n_row);
 
 /* ---- The dictionary (words.c) ---- */
 
 struct word {
     char *text; /* owned; NULL: a free number */
-    struct word_rows rows;
+    struct word_entries rows;
     uint32_t n_row, hash;
     uint8_t size;
 };
@@ -194,7 +194,7 @@ ANX_NODISCARD anx_status stemmers_open(const struct text_config *config,
                                        struct sb_stemmer *out[STEMMERS_MAX], anx_error *err);
 void stemmers_close(struct sb_stemmer *list[STEMMERS_MAX]);
 /* The stem of a folded word: borrowed until the next call. */
-anx_text stem(struct sb_stemmer *stemmer, anx_text word);
+anx_text stem_word(struct sb_stemmer *stemmer, anx_text word);
 uint32_t stem_hash(anx_text stem);
 bool stemmer_exists(anx_text language);
 

@@ -68,7 +68,7 @@ stemmers_close(struct sb_stemmer *list[STEMMERS_MAX])
 }
 
 anx_text
-stem(struct sb_stemmer *stemmer, anx_text word)
+stem_word(struct sb_stemmer *stemmer, anx_text word)
 {
     const sb_symbol *symbols = sb_stemmer_stem(stemmer, (const sb_symbol *) word.data, (int) word.size);
 
@@ -122,7 +122,7 @@ void
 words_fini(struct words *words)
 {
     for (uint32_t i = 0; i < words->n; i++) {
-        rows_free(&words->list[i].rows);
+        entries_free(&words->list[i].rows);
         anx_free(NULL, words->list[i].text);
     }
     for (size_t i = 0; i < STEMMERS_MAX; i++)
@@ -249,7 +249,7 @@ describe(struct words *words, uint32_t number, anx_text text)
 
     words->signatures[number] = signature_of(codes, n, true, true);
     for (size_t i = 0; i < words->n_stemmer; i++)
-        words->stems[i][number] = stem_hash(stem(words->stemmers[i], text));
+        words->stems[i][number] = stem_hash(stem_word(words->stemmers[i], text));
 }
 
 anx_status
@@ -294,7 +294,7 @@ words_drop(struct words *words, uint32_t number)
 
     ANX_ASSERT(word->text && word->n_row == 0);
     leave(words, number);
-    rows_free(&word->rows);
+    entries_free(&word->rows);
     words->text_bytes -= word->size;
     words->n_live--;
     anx_free(NULL, word->text);
