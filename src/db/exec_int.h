@@ -278,6 +278,13 @@ ANX_NODISCARD anx_status fulltext_rows(struct exec *x, const struct ns_index *in
 ANX_NODISCARD anx_status hybrid_compile(struct exec *x, struct part *part);
 ANX_NODISCARD anx_status hybrid_run(struct exec *x, struct part *part, size_t need, struct hits *out);
 
+/* Select functions (text_show.c): snippets and highlights. Run once the rows of the part are in window. */
+struct text_shows;
+ANX_NODISCARD anx_status text_shows_compile(struct exec *x, struct part *part);
+ANX_NODISCARD anx_status text_shows_run(struct exec *x, struct part *part);
+/* The document of a row as the part shows it: what printers print. */
+struct doc part_doc(const struct part *part, uint32_t row);
+
 /* ---- Order (sort.c, sort_key.c) ---- */
 
 /* NULL in part->sort when the query has no ORDER BY. */
@@ -364,6 +371,7 @@ struct part {
     struct fulltext text;
     struct hybrid hybrid;
     bool is_joined; /* full text only filters */
+    struct text_shows *shows; /* NULL: documents are shown as they are */
     struct join *joins; /* [query->n_join] */
     bool joins_are_plain; /* every inner join is a term of its own at the top: all are attached */
     struct sort *sort;

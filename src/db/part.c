@@ -57,6 +57,8 @@ compile(struct exec *x, struct part *part, enum part_role role)
         st = sort_compile(x, part);
     if (st == ANX_OK)
         st = projection_compile(x, part->space, query, &part->projection);
+    if (st == ANX_OK)
+        st = text_shows_compile(x, part);
     if (st == ANX_OK && query->with_rank && !part_is_ranked(part))
         st = anx_fail(x->err, ANX_E_LOGIC, "Rank() is available only for fulltext or knn query");
     part->joins_are_plain = joins_are_plain(&part->where);

@@ -148,7 +148,7 @@ fetch_docs(const struct result *result, size_t first, size_t last, struct doc *d
         const struct vector_hit *hit;
         const struct part *part = find_hit(result, i, &hit);
 
-        docs[i - first] = rows_get(part->ns->rows, hit->row);
+        docs[i - first] = part_doc(part, hit->row);
         if (docs[i - first].bytes)
             __builtin_prefetch(docs[i - first].bytes + 60);
     }

@@ -71,6 +71,8 @@ run(struct result *result, const struct query *query)
         st = run_merged(result, query);
     else
         st = part_run(x, result->parts[0], result->aggregates, 0, query->limit, query->offset);
+    for (size_t i = 0; st == ANX_OK && i < result->n_part; i++)
+        st = text_shows_run(x, result->parts[i]);
     result->hides_items = aggregates_hide_items(result->aggregates);
     result->has_total = result->parts[0]->wants_total;
     result->is_cached_total = is_cached_total(query);
