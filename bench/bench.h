@@ -53,7 +53,7 @@ ANX_NODISCARD anx_status bench_data_alloc(struct bench_data *data, anx_metric me
                                           size_t n_query, size_t dim, anx_error *err);
 void bench_data_free(struct bench_data *data); /* all zero is fine */
 /* An anx_fetch_fn; context is a struct bench_data. */
-bool bench_data_fetch(void *context, uint64_t label, void *row);
+const void *bench_data_fetch(void *context, uint64_t label, void *room);
 double bench_distance(anx_metric metric, const float *a, const float *b, size_t dim);
 /* Copies rows with length 1 (zero rows stay zero). NULL: out of memory. Freed with anx_free(NULL, …). */
 float *bench_normalized(const float *rows, size_t n, size_t dim);

@@ -90,16 +90,17 @@ ANX_API bool anx_index_kind_parse(const char *name, anx_index_kind *out);
 /* How a graph keeps the rows. */
 typedef enum anx_quantization {
     ANX_QUANTIZATION_NONE, /* rows are kept as given, beside the codes; answers are exact distances */
-    /* Only 8-bit codes are kept; exact answers need `fetch`. Graph degree, the links of a node at layer 0, is
-     * 2m instead of 3m. */
+    /* Only 8-bit codes are kept; exact answers need `fetch`. A bulk build compares
+     * four times the partitions, so that a walk with three quarters of the list finds as much; from 193
+     * dimensions on the links of a node at layer 0 are 2m instead of 3m. */
     ANX_QUANTIZATION_SQ8
 } anx_quantization;
 
-/* Reads the row of `label` in the index's element kind into `row`; false when it has none (then the distance
- * from the codes stands). Called from any searching thread, holding no lock; a rebuild
- * calls it while writers wait. Used to rerank when quantization
- * is SQ8. */
-typedef bool (*anx_fetch_fn)(void *context, uint64_t label, void *row);
+/* The row of `label` in the index's element kind: a pointer that stays good until the next call with this
+ * context, or `room` [one row] with the row in it; NULL when there is none (then the distance from the codes
+ * stands). Called from any searching thread, holding no lock; a rebuild calls it while writers wait. Used to
+ * rerank when quantization is SQ8. */
+typedef const void *(*anx_fetch_fn)(void *context, uint64_t label, void *room);
 
 typedef struct anx_index_params {
     anx_index_kind kind;
@@ -170,7 +171,12 @@ ANX_API bool anx_index_contains(const anx_index *index, uint64_t label);
 /* Copies the stored row to vector [one row]. SQ8 without fetch: the decoded row. ANX_E_NOT_FOUND. */
 ANX_NODISCARD ANX_API anx_status anx_index_get(const anx_index *index, uint64_t label, void *vector,
                                                anx_error *err);
+/* Is that the vector of the label? Exact where rows or exact codes are kept; with codes alone: a vector that
+ * has the same code. fetch is not asked. False when the label is absent. */
+ANX_API bool anx_index_holds(const anx_index *index, uint64_t label, const void *vector);
 ANX_API size_t anx_index_count(const anx_index *index);
+/* The threads of coming batches and builds (0: every CPU). Nothing else on the index meanwhile. */
+ANX_API void anx_index_set_threads(anx_index *index, size_t threads);
 
 /* Which rows may be returned: a bitmap over labels, or a callback; bitmap wins when both are set. */
 typedef struct anx_filter {
@@ -190,11 +196,13 @@ typedef struct anx_search_params {
     bool (*should_stop)(void *ctx); /* polled every few microseconds; true ends the call with ANX_E_CANCELLED;
                                        may be NULL */
     void *stop_context;
+    void *fetch_context; /* SQ8: given to fetch in the place of params.fetch_context when not NULL; borrowed
+                            for the call, or for the life of the iterator */
     size_t threads; /* over several queries; 0: one. With RX_IVF_MT=1 in the environment at create, ivf also
                        splits a single query (no filter, lists long enough to pay for it); then 0 means all
                        the index's threads */
 } anx_search_params;
-#define ANX_SEARCH_PARAMS_INIT { 0, 0, 0.0f, false, 0, 0, 0, 0 }
+#define ANX_SEARCH_PARAMS_INIT { 0, 0, 0.0f, false, 0, 0, 0, 0, 0 }
 
 /* Where answers go. Both arrays are the caller's, [n_query * k]. A short answer is padded with ANX_LABEL_NONE
  * and +infinity. */

@@ -11,7 +11,7 @@
 /* The head of every index; a kind's own struct starts with it. */
 struct anx_index {
     const struct index_ops *ops;
-    anx_index_params params;    /* defaults filled in; immutable after create */
+    anx_index_params params;    /* defaults filled in; immutable after create, but for threads */
     const anx_kernels *kernels; /* chosen at create */
     size_t row_size;            /* bytes of one row as given */
     anx_pool *pool;             /* created on first use by index_pool(); owned */
@@ -49,6 +49,8 @@ struct index_ops {
     anx_status (*update)(anx_index *index, uint64_t label, const void *vector, anx_error *err);
     bool (*contains)(const anx_index *index, uint64_t label);
     anx_status (*get)(const anx_index *index, uint64_t label, void *vector, anx_error *err);
+    /* Generic: get, and compare. */
+    bool (*holds)(const anx_index *index, uint64_t label, const void *vector);
     size_t (*count)(const anx_index *index);
     /* One query; labels/distances [k], padded. index.c loops and spreads queries over threads. */
     anx_status (*search)(const anx_index *index, const anx_search_params *params, const void *query, size_t k,

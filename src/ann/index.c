@@ -243,6 +243,33 @@ anx_index_get(const anx_index *index, uint64_t label, void *vector, anx_error *e
     return index->ops->get(index, label, vector, err);
 }
 
+bool
+anx_index_holds(const anx_index *index, uint64_t label, const void *vector)
+{
+    void *row;
+    bool holds;
+
+    if (label == ANX_LABEL_NONE)
+        return false;
+    if (index->ops->holds)
+        return index->ops->holds(index, label, vector);
+    row = anx_alloc_bytes(index->params.alloc, index->row_size);
+    holds = row && index->ops->get(index, label, row, NULL) == ANX_OK &&
+            memcmp(row, vector, index->row_size) == 0;
+    anx_free(index->params.alloc, row);
+    return holds;
+}
+
+void
+anx_index_set_threads(anx_index *index, size_t threads)
+{
+    index->params.threads = threads ? threads : anx_cpu_count();
+    pthread_mutex_lock(&pool_lock);
+    anx_pool_destroy(index->pool);
+    index->pool = NULL;
+    pthread_mutex_unlock(&pool_lock);
+}
+
 size_t
 anx_index_count(const anx_index *index)
 {

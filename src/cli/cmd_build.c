@@ -65,13 +65,14 @@ struct fetch {
 };
 
 /* An anx_fetch_fn: exact rows for sq8, from the mapped file. */
-static bool
-fetch_row(void *context, uint64_t label, void *row)
+static const void *
+fetch_row(void *context, uint64_t label, void *room)
 {
     const struct fetch *fetch = context;
+    bool found = label < fetch->data->rows &&
+                 dataset_read(fetch->data, fetch->scalar, (size_t) label, 1, room, NULL) == ANX_OK;
 
-    return label < fetch->data->rows &&
-           dataset_read(fetch->data, fetch->scalar, (size_t) label, 1, row, NULL) == ANX_OK;
+    return found ? room : NULL;
 }
 
 static anx_status

@@ -489,13 +489,12 @@ search_can_be_cancelled(void **state)
 
 /* --- quantized --- */
 
-static bool
-fetch_row(void *context, uint64_t label, void *row)
+static const void *
+fetch_row(void *context, uint64_t label, void *room)
 {
     const struct data *d = context;
 
-    memcpy(row, d->rows + label * d->row_size, d->row_size);
-    return true;
+    return memcpy(room, d->rows + label * d->row_size, d->row_size);
 }
 
 static void

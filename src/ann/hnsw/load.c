@@ -506,13 +506,30 @@ load_finish(struct load *load, bool always_links, struct bulk_progress *progress
 
 /* --- rebuild --- */
 
+/* The row of a label, exact where that can be had. Copies are asked for one by one: equal codes need not be
+ * equal rows. */
+static const void *
+stored_row(const struct graph *g, uint32_t slot, uint64_t label, uint8_t *room, float *buffer)
+{
+    const anx_index_params *params = &g->index->base.params;
+    const void *row = NULL;
+
+    if (g->keeps_rows)
+        return graph_row(g, slot);
+    if (!space_is_exact(&g->space) && params->fetch)
+        row = params->fetch(params->fetch_context, label, room);
+    if (row)
+        return row;
+    space_decode(&g->space, graph_code(g, slot), room, buffer);
+    return room;
+}
+
 anx_status
 load_from_graph(struct load *load, const struct graph *g, anx_error *err)
 {
     size_t n = atomic_load(&g->n_slot);
     uint8_t *row = anx_alloc_bytes(load_alloc(load), g->row_size);
     float *buffer = anx_alloc_array(load_alloc(load), load->index->base.params.dim + 1, sizeof(float));
-    const anx_index_params *params = &load->index->base.params;
     anx_status st = ANX_OK;
 
     if (!row || !buffer)
@@ -523,15 +540,11 @@ load_from_graph(struct load *load, const struct graph *g, anx_error *err)
 
         if (!(flags & FLAG_LIVE))
             continue;
-        if (g->keeps_rows)
-            memcpy(row, graph_row(g, slot), g->row_size);
-        else if (space_is_exact(&g->space) || !params->fetch ||
-                 !params->fetch(params->fetch_context, label, row))
-            space_decode(&g->space, graph_code(g, slot), row, buffer);
-        st = load_rows(load, 1, &label, row, err);
+        st = load_rows(load, 1, &label, stored_row(g, slot, label, row, buffer), err);
         for (uint32_t c = flags & FLAG_COPIES ? copy_first(g, slot) : SLOT_NONE;
              c != SLOT_NONE && st == ANX_OK; c = g->copies[c].next)
-            st = load_rows(load, 1, &g->copies[c].label, row, err);
+            st = load_rows(load, 1, &g->copies[c].label,
+                           stored_row(g, slot, g->copies[c].label, row, buffer), err);
     }
     anx_free(load_alloc(load), row);
     anx_free(load_alloc(load), buffer);

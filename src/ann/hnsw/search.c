@@ -18,20 +18,30 @@
 /* A list of no more than k finds the first neighbors of a region and misses the next ones: a few more places
  * cost little and are worth 2 % of recall at ef = k = 10. */
 #define EF_MARGIN_MAX 8
+/* Codes alone come with a better graph (bulk.c): three quarters of the list find as much as the whole one does
+ * in a graph beside rows, and that is taken as speed (packages: recall between -0.003 and +0.009 at equal ef,
+ * QPS 1.1x at ef 32, 1.2x at 64, 1.3x at 128). */
+#define SQ8_LIST 0.75
 /* A range search that needs a longer list than this scans instead. */
 #define RANGE_EF_MAX 4096
 
 float
-search_distance(const struct graph *g, struct scratch *s, const void *query, uint32_t slot, uint64_t label)
+search_distance(const struct graph *g, struct scratch *s, const anx_search_params *search, const void *query,
+                uint32_t slot, uint64_t label)
 {
     const struct hnsw *h = g->index;
     const anx_index_params *params = &h->base.params;
-    const void *row = s->row;
+    void *context = search->fetch_context ? search->fetch_context : params->fetch_context;
+    const void *row = NULL;
 
     if (g->keeps_rows)
         row = graph_row(g, slot);
-    else if (!params->fetch || !params->fetch(params->fetch_context, label, s->row))
+    else if (!space_is_exact(&g->space) && params->fetch)
+        row = params->fetch(context, label, s->row);
+    if (!row) {
         space_decode(&g->space, graph_code(g, slot), s->row, s->query_buffer);
+        row = s->row;
+    }
     return h->base.kernels->distance[params->metric][params->scalar](query, row, params->dim);
 }
 
@@ -80,7 +90,7 @@ take_copies(struct hit_taker *t, uint32_t slot, float distance)
     for (size_t i = 0; i < n; i++) {
         uint64_t label = t->scratch->hit_label[i];
 
-        take_label(t, label, fetches ? search_distance(g, t->scratch, t->query, slot, label) : distance);
+        take_label(t, label, fetches ? search_distance(g, t->scratch, t->params, t->query, slot, label) : distance);
     }
 }
 
@@ -97,7 +107,7 @@ hits_take(struct hit_taker *t, uint32_t slot, int32_t code_distance)
     if (t->is_exact)
         distance = (float) code_distance;
     else
-        distance = search_distance(g, t->scratch, t->query, slot, label);
+        distance = search_distance(g, t->scratch, t->params, t->query, slot, label);
     take_label(t, label, distance);
     if (flags & FLAG_COPIES)
         take_copies(t, slot, distance);
@@ -198,13 +208,24 @@ hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size
     }
 }
 
+/* How long a list the walk gets. */
+static size_t
+list_size(const struct graph *g, size_t ef, size_t k)
+{
+    size_t margin = k / 2 < EF_MARGIN_MAX ? k / 2 : EF_MARGIN_MAX;
+
+    if (g->index->base.params.quantization == ANX_QUANTIZATION_SQ8) {
+        ef = (size_t) ((double) ef * SQ8_LIST);
+        margin = margin * 5 / 8;
+    }
+    return ef > k + margin ? ef : k + margin;
+}
+
 static anx_status
 search_graph(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
              size_t k, struct top_k *top, anx_error *err)
 {
-    size_t least = k + (k / 2 < EF_MARGIN_MAX ? k / 2 : EF_MARGIN_MAX);
-    size_t ef = params->ef > least ? params->ef : least,
-           n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
+    size_t ef = list_size(g, params->ef, k), n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
     struct space_query code_query;
 
     search_make_query(g, s, query, &code_query);

@@ -17,8 +17,8 @@ void hnsw_iter_close(anx_iter *iter);
 /* --- shared by the files of the room --- */
 
 /* Exact distance of a row from a query row. */
-float
-search_distance(const struct graph *g, struct scratch *s, const void *query, uint32_t slot, uint64_t label);
+float search_distance(const struct graph *g, struct scratch *s, const anx_search_params *params,
+                      const void *query, uint32_t slot, uint64_t label);
 /* All rows that pass filter and radius, unsorted, appended to list. */
 anx_status search_scan(const struct graph *g, struct scratch *s, const anx_search_params *params,
                        const void *query, anx_hit_list *list, anx_error *err);
