@@ -100,6 +100,9 @@ void vector_publish(struct vector_index *index, const struct vector_change *chan
 void vector_unpublish(struct vector_index *index, uint32_t row);                     /* data_lock */
 /* Vectors of a row that are not empty. data_lock shared or write_lock. */
 uint32_t vector_count(const struct vector_index *index, uint32_t row);
+/* The row is about to be replaced or removed in the store: readers go on with its present version until that is
+ * published. write_lock. */
+void vector_keep(const struct vector_index *index, uint32_t row);
 /* Removes prepared vectors that will not be published. No data_lock needed. */
 void vector_cancel(struct vector_index *index, const struct vector_change *changes, size_t n);
 /* Removes what was unpublished since the last call; to be called after data_lock is released. */
@@ -127,12 +130,16 @@ ANX_NODISCARD anx_status vector_restore_end(struct vector_index *index, anx_erro
 
 /* ivf: trains now on `share` of the rows; searches and writers go on meanwhile. Nothing to do: ANX_OK. */
 ANX_NODISCARD anx_status vector_train(struct vector_index *index, double share, anx_error *err);
-/* radius, embedding and quantization_config changed in place; def replaces the one it was created with and
- * must live as long. data_lock. */
-ANX_NODISCARD anx_status vector_reconfigure(struct vector_index *index, const struct index_def *def,
-                                            anx_error *err);
-/* What is to be done now and then, by the housekeeper: nothing yet (quantization of indexes that have grown
- * large enough belongs here). write_lock held, data_lock not. */
+/* radius, embedding and quantization_config changed in place, in three steps. prepare: a quantized index whose
+ * new definition has no quantization_config is built anew with its floats; readers go on. reconfigure: def
+ * replaces the one it was created with and must live as long; called again with the old one it takes that
+ * back. data_lock. end: frees what is out of use. */
+ANX_NODISCARD anx_status vector_reconfigure_prepare(struct vector_index *index, const struct index_def *def,
+                                                    anx_error *err);
+void vector_reconfigure(struct vector_index *index, const struct index_def *def);
+void vector_reconfigure_end(struct vector_index *index);
+/* What is to be done now and then, by the housekeeper: starts the quantization of an index that has grown
+ * large enough (quantize.h). write_lock held, data_lock not. */
 void vector_maintain(struct ns *ns, struct vector_index *index);
 struct vector_numbers { /* for #memstats */
     size_t count;       /* vectors that are not empty */

@@ -31,6 +31,7 @@ struct engine {
     size_t n_leaving; /* dropped databases that somebody still holds */
     anx_pool *pool;              /* loading, building */
     struct housekeeper *keeper;  /* the thread for expiry and index files; owned */
+    struct quantizer *quantizer; /* quantize.h; owned */
 };
 
 struct database {

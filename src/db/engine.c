@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
+#include "db/quantize.h"
 
 anx_status
 db_session_check(const struct db_session *session, anx_error *err)
@@ -313,7 +314,8 @@ engine_open(const struct engine_params *params, struct engine **out, anx_error *
     if (st == ANX_OK && engine->path)
         st = open_root(engine, err);
     if (st == ANX_OK) {
-        engine->keeper = housekeeper_start(engine);
+        engine->quantizer = quantizer_create();
+        engine->keeper = engine->quantizer ? housekeeper_start(engine) : NULL;
         if (!engine->keeper)
             st = anx_fail(err, ANX_E_NOMEM, "could not start the thread that keeps house");
     }
@@ -330,6 +332,7 @@ engine_close(struct engine *engine)
     if (!engine)
         return;
     housekeeper_stop(engine->keeper);
+    quantizer_destroy(engine->quantizer);
     pthread_mutex_lock(&engine->lock);
     for (size_t i = 0; i < engine->n_database; i++)
         while (atomic_load(&engine->databases[i]->references) > 1)

@@ -38,6 +38,8 @@ maintain_vectors(struct ns *ns)
     for (size_t i = 0; !ns->is_dropped && i < ns->n_index; i++)
         if (ns->indexes[i].vector && ns->indexes[i].def->vector.is_quantized)
             vector_maintain(ns, ns->indexes[i].vector);
+    if (ns->pending)
+        pending_published(ns->pending);
     pthread_mutex_unlock(&ns->write_lock);
 }
 
@@ -46,8 +48,7 @@ care_for(struct housekeeper *keeper, struct database *db, struct ns *ns, bool is
 {
     if (is_quitting(keeper) || atomic_load(&db->is_dropped))
         return;
-    if (ns->table)
-        maintain_vectors(ns);
+    maintain_vectors(ns);
     if (ns->pending)
         pending_settle(ns->pending, store_durable(db->store));
     if (!is_round)

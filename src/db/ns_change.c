@@ -284,6 +284,7 @@ change_in_place(struct ns *ns, struct ns_index *index, const struct index_def *d
 {
     struct index_def *copy = index_def_copy(def);
     struct index_def *old = index->def;
+    struct vector_index *vector = index->vector;
     struct store_batch *batch = NULL;
     anx_status st = ANX_OK;
 
@@ -291,12 +292,14 @@ change_in_place(struct ns *ns, struct ns_index *index, const struct index_def *d
         return anx_fail(err, ANX_E_NOMEM, "out of memory");
     if (!is_private)
         st = persist_begin(ns, &batch, err);
+    if (st == ANX_OK && vector)
+        st = vector_reconfigure_prepare(vector, copy, err);
     pthread_rwlock_wrlock(&ns->data_lock);
-    if (st == ANX_OK && index->vector)
-        st = vector_reconfigure(index->vector, copy, err);
     if (st == ANX_OK) {
         struct ns_content same;
 
+        if (vector)
+            vector_reconfigure(vector, copy);
         index->def = copy;
         /* The shape borrows texts from the definition. */
         st = content_make(ns, ns->indexes, ns->n_index, &same, err);
@@ -305,11 +308,13 @@ change_in_place(struct ns *ns, struct ns_index *index, const struct index_def *d
             content_fini(&same);
         } else {
             index->def = old;
-            if (index->vector && vector_reconfigure(index->vector, old, NULL) != ANX_OK)
-                copy = NULL; /* it is still in use: better lost than freed */
+            if (vector)
+                vector_reconfigure(vector, old);
         }
     }
     pthread_rwlock_unlock(&ns->data_lock);
+    if (vector)
+        vector_reconfigure_end(vector);
     if (st != ANX_OK) {
         anx_free(NULL, copy);
         store_batch_destroy(batch);
@@ -379,10 +384,11 @@ update_index(struct ns *ns, struct ns_index *index, const struct index_def *def,
     if (st != ANX_OK)
         return st;
     same.expire_after = index->def->expire_after;
+    if (!index_def_equal_base(index->def, &same) || (is_quantized_now(index) && !def->vector.is_quantized))
+        ann_cache_drop(ns, index);
     if (index_def_equal_base(index->def, &same) &&
         (!index->text || anx_text_equal(index->def->config_json, def->config_json)))
         return change_in_place(ns, index, def, is_private, err);
-    ann_cache_drop(ns, index);
     return replace_index(ns, (size_t) (index - ns->indexes), def, is_private, err);
 }
 

@@ -2,6 +2,7 @@
 #include "db/pending.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -12,14 +13,16 @@ struct entry {
     struct entry *newer;  /* in order of submission */
     struct entry *chain;  /* newest first, so that a search finds the latest */
     uint64_t ticket;      /* UINT64_MAX: not submitted yet */
-    uint32_t vector_field, row, n, dim;
+    uint32_t vector_field, row, generation, n, dim;
     float floats[];
 };
 struct pending {
     pthread_mutex_t lock;
     struct entry *oldest, *newest;
     struct entry *chains[N_CHAIN];
+    uint64_t submitted, published; /* tickets */
     size_t bytes;
+    atomic_size_t n; /* read without the lock by searches, which mostly find nothing here */
     bool failed;
 };
 
@@ -55,7 +58,8 @@ chain_of(struct pending *pending, uint32_t vector_field, uint32_t row)
 }
 
 void
-pending_put(struct pending *pending, uint32_t vector_field, uint32_t row, const struct doc_vectors *vectors)
+pending_put(struct pending *pending, uint32_t vector_field, uint32_t row, uint32_t generation,
+            const struct doc_vectors *vectors)
 {
     size_t size = (size_t) vectors->n * vectors->dim * sizeof(float);
     struct entry *entry = anx_alloc_bytes(NULL, sizeof(*entry) + size);
@@ -70,6 +74,7 @@ pending_put(struct pending *pending, uint32_t vector_field, uint32_t row, const 
     *entry = (struct entry) { .ticket = UINT64_MAX,
                               .vector_field = vector_field,
                               .row = row,
+                              .generation = generation,
                               .n = vectors->n,
                               .dim = vectors->dim };
     if (size > 0)
@@ -84,6 +89,7 @@ pending_put(struct pending *pending, uint32_t vector_field, uint32_t row, const 
         pending->oldest = entry;
     pending->newest = entry;
     pending->bytes += sizeof(*entry) + size;
+    atomic_fetch_add(&pending->n, 1);
     pthread_mutex_unlock(&pending->lock);
 }
 
@@ -99,14 +105,50 @@ pending_check(struct pending *pending)
     return is_fine;
 }
 
-/* Entries without a ticket are the newest ones; there are as many as the batch has rows. */
+static void
+forget(struct pending *pending, struct entry **at)
+{
+    struct entry *entry = *at;
+    struct entry **link = chain_of(pending, entry->vector_field, entry->row);
+
+    while (*link != entry)
+        link = &(*link)->chain;
+    *link = entry->chain;
+    *at = entry->newer;
+    pending->bytes -= sizeof(*entry) + (size_t) entry->n * entry->dim * sizeof(float);
+    atomic_fetch_sub(&pending->n, 1);
+    anx_free(NULL, entry);
+}
+
+/* Entries without a ticket are the newest ones. */
 void
 pending_submitted(struct pending *pending, uint64_t ticket)
 {
+    struct entry *last = NULL;
+
     pthread_mutex_lock(&pending->lock);
-    for (struct entry *entry = pending->oldest; entry; entry = entry->newer)
-        if (entry->ticket == UINT64_MAX)
-            entry->ticket = ticket;
+    pending->published = pending->submitted;
+    for (struct entry **at = &pending->oldest; *at;) {
+        if ((*at)->ticket == UINT64_MAX && ticket == 0) {
+            forget(pending, at);
+            continue;
+        }
+        if ((*at)->ticket == UINT64_MAX)
+            (*at)->ticket = ticket;
+        last = *at;
+        at = &(*at)->newer;
+    }
+    pending->newest = last;
+    if (ticket > pending->submitted)
+        pending->submitted = ticket;
+    pthread_mutex_unlock(&pending->lock);
+}
+
+void
+pending_published(struct pending *pending)
+{
+    pthread_mutex_lock(&pending->lock);
+    pending->published = pending->submitted;
     pthread_mutex_unlock(&pending->lock);
 }
 
@@ -114,35 +156,30 @@ void
 pending_settle(struct pending *pending, uint64_t durable)
 {
     pthread_mutex_lock(&pending->lock);
-    while (pending->oldest && pending->oldest->ticket <= durable) {
-        struct entry *entry = pending->oldest;
-        struct entry **link = chain_of(pending, entry->vector_field, entry->row);
-
-        while (*link != entry)
-            link = &(*link)->chain;
-        *link = entry->chain;
-        pending->oldest = entry->newer;
-        if (!pending->oldest)
-            pending->newest = NULL;
-        pending->bytes -= sizeof(*entry) + (size_t) entry->n * entry->dim * sizeof(float);
-        anx_free(NULL, entry);
-    }
+    while (pending->oldest && pending->oldest->ticket <= durable
+           && pending->oldest->ticket <= pending->published)
+        forget(pending, &pending->oldest);
+    if (!pending->oldest)
+        pending->newest = NULL;
     pthread_mutex_unlock(&pending->lock);
 }
 
-int
-pending_get(struct pending *pending, uint32_t vector_field, uint32_t row, uint32_t position, float *out)
+bool
+pending_get(struct pending *pending, uint32_t vector_field, uint32_t row, uint32_t generation,
+            uint32_t position, float *out)
 {
-    int found = 0;
+    bool found = false;
 
+    if (atomic_load(&pending->n) == 0)
+        return false;
     pthread_mutex_lock(&pending->lock);
-    for (const struct entry *entry = *chain_of(pending, vector_field, row); entry && !found;
-         entry = entry->chain) {
-        if (entry->row != row || entry->vector_field != vector_field)
+    for (const struct entry *entry = *chain_of(pending, vector_field, row); entry; entry = entry->chain) {
+        if (entry->row != row || entry->vector_field != vector_field || entry->generation != generation)
             continue;
-        found = position < entry->n ? 1 : -1;
-        if (found > 0)
+        found = position < entry->n;
+        if (found)
             memcpy(out, entry->floats + (size_t) position * entry->dim, entry->dim * sizeof(float));
+        break;
     }
     pthread_mutex_unlock(&pending->lock);
     return found;

@@ -72,9 +72,6 @@ persist_put(struct ns *ns, struct store_batch *batch, uint32_t row, struct doc d
     if (!batch)
         return;
     persist_put_shaped(ns, batch, row, doc, vectors, ns->n_vector_field);
-    for (size_t i = 0; ns->pending && i < ns->n_index; i++)
-        if (ns->indexes[i].vector && ns->indexes[i].def->vector.is_quantized)
-            pending_put(ns->pending, ns->indexes[i].vector_field, row, &vectors[ns->indexes[i].vector_field]);
 }
 
 void
@@ -84,6 +81,9 @@ persist_delete(struct ns *ns, struct store_batch *batch, uint32_t row)
 
     if (!batch)
         return;
+    for (size_t i = 0; i < ns->n_index; i++)
+        if (ns->indexes[i].vector)
+            vector_keep(ns->indexes[i].vector, row);
     put_be32(key, row);
     store_batch_delete(batch, ns->table, (anx_text) { key, 4 });
 }
@@ -120,6 +120,7 @@ persist_submit(struct ns *ns, struct store_batch *batch, uint64_t *ticket, anx_e
     if (!batch)
         return ANX_OK;
     if (ns->pending && !pending_check(ns->pending)) {
+        pending_submitted(ns->pending, 0);
         store_batch_destroy(batch);
         return anx_fail(err, ANX_E_NOMEM, "out of memory");
     }
@@ -128,8 +129,7 @@ persist_submit(struct ns *ns, struct store_batch *batch, uint64_t *ticket, anx_e
     if (st == ANX_OK)
         ns->n_name_stored = n_name;
     if (ns->pending)
-        /* A refused batch: nothing is durable, and the entries stay until the store is opened anew. */
-        pending_submitted(ns->pending, st == ANX_OK ? *ticket : UINT64_MAX - 1);
+        pending_submitted(ns->pending, st == ANX_OK ? *ticket : 0);
     return st;
 }
 
@@ -155,31 +155,37 @@ persist_now(struct ns *ns, struct store_batch *batch, anx_error *err)
     return st == ANX_OK ? persist_wait(ns, ticket, err) : st;
 }
 
-bool
-persist_fetch_vector(struct ns *ns, uint32_t vector_field, uint32_t row, uint32_t position, float *out)
+const void *
+persist_peek_vector(struct ns *ns, struct store_read *read, uint32_t vector_field, uint32_t row,
+                    uint32_t position, uint32_t dim)
 {
-    struct record_vectors vectors[RECORD_FIELDS_MAX];
-    struct store_read *read;
-    struct doc doc;
     anx_text value;
     char key[4];
-    int is_pending = ns->pending ? pending_get(ns->pending, vector_field, row, position, out) : 0;
-    bool found = is_pending > 0;
 
-    if (is_pending || !ns->table || vector_field >= RECORD_FIELDS_MAX
-        || store_read_begin(ns->database->store, &read, NULL) != ANX_OK)
-        return found;
+    put_be32(key, row);
+    if (store_peek(read, ns->table, (anx_text) { key, 4 }, &value) != ANX_OK)
+        return NULL;
+    return record_vector(value, vector_field, position, dim);
+}
+
+bool
+persist_read_vectors(struct ns *ns, uint32_t vector_field, uint32_t row, uint32_t n, uint32_t dim, float *out)
+{
+    const uint8_t *floats = NULL;
+    struct store_read *read;
+    anx_text value;
+    char key[4];
+
+    if (!ns->table || n == 0 || store_read_begin(ns->database->store, &read, NULL) != ANX_OK)
+        return false;
     put_be32(key, row);
     if (store_get(read, ns->table, (anx_text) { key, 4 }, &value, NULL) == ANX_OK
-        && record_read(value, &doc, vectors, RECORD_FIELDS_MAX, NULL) == ANX_OK
-        && position < vectors[vector_field].n) {
-        size_t size = vectors[vector_field].dim * sizeof(float);
-
-        memcpy(out, vectors[vector_field].floats + position * size, size);
-        found = true;
-    }
+        && record_vector(value, vector_field, n - 1, dim))
+        floats = record_vector(value, vector_field, 0, dim);
+    if (floats)
+        memcpy(out, floats, (size_t) n * dim * sizeof(float));
     store_read_end(read);
-    return found;
+    return floats != NULL;
 }
 
 /* ---- The catalog: writing ---- */

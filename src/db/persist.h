@@ -26,9 +26,13 @@ ANX_NODISCARD anx_status persist_submit(struct ns *ns, struct store_batch *batch
 /* Until it is durable; no lock held. */
 ANX_NODISCARD anx_status persist_wait(struct ns *ns, uint64_t ticket, anx_error *err);
 
-/* One vector of a row from the store, for indexes that keep only codes; any thread, no lock needed. False: no
- * such row or position. out [dim]. */
-bool persist_fetch_vector(struct ns *ns, uint32_t vector_field, uint32_t row, uint32_t position, float *out);
+/* Vectors of a row in the store, for indexes that keep only codes; any thread, no lock needed. peek: one, where
+ * it is in the mapped record (not aligned, valid until the read ends), not verified; NULL: there is none.
+ * read: its first n, verified. False: it has fewer. */
+const void *persist_peek_vector(struct ns *ns, struct store_read *read, uint32_t vector_field, uint32_t row,
+                                uint32_t position, uint32_t dim);
+bool persist_read_vectors(struct ns *ns, uint32_t vector_field, uint32_t row, uint32_t n, uint32_t dim,
+                          float *out);
 
 /* Metadata (ns_meta.c). Any thread for get; write_lock for put; into the batch, so that it becomes durable
  * with the documents it belongs to (counters of serial()). value empty and data NULL: delete. */

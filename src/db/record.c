@@ -72,3 +72,27 @@ record_read(anx_text record, struct doc *doc, struct record_vectors *vectors, si
                         record.size);
     return ANX_OK;
 }
+
+const uint8_t *
+record_vector(anx_text record, uint32_t field, uint32_t position, uint32_t dim)
+{
+    anx_reader r = anx_reader_init(record.data, record.size);
+    size_t size = (size_t) dim * sizeof(float);
+    unsigned n_field;
+
+    (void) anx_read_u16(&r);
+    n_field = anx_read_u16(&r);
+    (void) anx_read_view(&r, anx_read_u32(&r));
+    for (unsigned i = 0; i < n_field && !r.failed; i++) {
+        uint32_t number = anx_read_u32(&r) & 0xffff, n = anx_read_u32(&r), dims = anx_read_u32(&r);
+        uint64_t all = (uint64_t) n * dims;
+        const uint8_t *floats;
+
+        if (all > record.size / sizeof(float))
+            return NULL;
+        floats = anx_read_view(&r, (size_t) all * sizeof(float));
+        if (number == field)
+            return !r.failed && position < n && dims == dim ? floats + position * size : NULL;
+    }
+    return NULL;
+}

@@ -37,5 +37,7 @@ struct record_vectors {
 };
 ANX_NODISCARD anx_status record_read(anx_text record, struct doc *doc, struct record_vectors *vectors,
                                      size_t n, anx_error *err);
+/* Where one vector of a record is, without looking at the rest; NULL when it has none of that dimension. */
+const uint8_t *record_vector(anx_text record, uint32_t field, uint32_t position, uint32_t dim);
 
 #endif

@@ -16,28 +16,46 @@ kind_of(enum index_type type)
     return type == INDEX_IVF ? ANX_INDEX_IVF : ANX_INDEX_FLAT;
 }
 
-static anx_status
-ann_create(const struct ns *ns, const struct index_def *def, anx_index **out, anx_error *err)
+anx_status
+vector_ann_create(const struct vector_index *v, bool is_quantized, size_t threads, anx_index **ann,
+                  struct vector_source **source, anx_error *err)
 {
+    const struct vector_def *def = &v->def->vector;
     anx_index_params params = ANX_INDEX_PARAMS_INIT;
 
-    params.kind = kind_of(def->index_type);
-    params.metric = def->vector.metric;
-    params.dim = def->vector.dim;
-    params.capacity = def->vector.start_size;
-    params.m = def->vector.m;
-    params.ef_construction = def->vector.ef_construction;
-    params.centroids = def->vector.centroids;
+    *ann = NULL;
+    *source = NULL;
+    params.kind = kind_of(v->def->index_type);
+    params.metric = def->metric;
+    params.dim = def->dim;
+    params.capacity = def->start_size;
+    params.m = def->m;
+    params.ef_construction = def->ef_construction;
+    params.centroids = def->centroids;
     if (params.centroids > ANX_IVF_CENTROIDS_MAX)
         params.centroids = ANX_IVF_CENTROIDS_MAX;
-    if (ns->database)
-        params.threads = ns->database->engine->params.n_thread;
-    return anx_index_create(&params, out, err);
+    params.threads = threads;
+    if (v->def->index_type == INDEX_HNSW) {
+        *source = anx_alloc_zeroed(NULL, 1, sizeof(**source));
+        if (!*source)
+            return anx_fail(err, ANX_E_NOMEM, "could not allocate an index");
+        **source = vector_source_of(v);
+        (*source)->keeps_read = false;
+        params.fetch = vector_fetch;
+        params.fetch_context = *source;
+    }
+    if (is_quantized) {
+        params.quantization = ANX_QUANTIZATION_SQ8;
+        params.quantile = def->has_quantile ? def->quantile : 0;
+        params.sample_size = def->sample_size;
+    }
+    return anx_index_create(&params, ann, err);
 }
 
 anx_status
 vector_create(struct ns *ns, const struct ns_index *index, struct vector_index **out, anx_error *err)
 {
+    static _Atomic uint64_t serial;
     struct vector_index *v = anx_alloc_zeroed(NULL, 1, sizeof(*v));
     anx_status st;
 
@@ -45,6 +63,9 @@ vector_create(struct ns *ns, const struct ns_index *index, struct vector_index *
     if (!v)
         return anx_fail(err, ANX_E_NOMEM, "could not allocate an index");
     v->def = index->def;
+    v->ns = ns;
+    v->serial = atomic_fetch_add(&serial, 1) + 1;
+    v->vector_field = index->vector_field;
     v->is_array = index->def->is_array;
     v->metric = index->def->vector.metric;
     v->dim = index->def->vector.dim;
@@ -52,7 +73,8 @@ vector_create(struct ns *ns, const struct ns_index *index, struct vector_index *
     v->empty = roaring_bitmap_create();
     v->any = roaring_bitmap_create();
     if (v->empty && v->any)
-        st = ann_create(ns, index->def, &v->ann, err);
+        st = vector_ann_create(v, false, ns->database ? ns->database->engine->params.n_thread : 0, &v->ann,
+                               &v->source, err);
     else
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate an index");
     if (st != ANX_OK) {
@@ -68,7 +90,9 @@ vector_destroy(struct vector_index *index)
 {
     if (!index)
         return;
+    vector_reconfigure_end(index);
     anx_index_destroy(index->ann);
+    anx_free(NULL, index->source);
     chunks_fini(&index->cells);
     if (index->empty)
         roaring_bitmap_free(index->empty);
@@ -104,37 +128,27 @@ remove_label(struct vector_index *v, uint64_t label)
     (void) !anx_index_remove(v->ann, label, &err);
 }
 
-/* Are these floats in the index under labels of that generation? stored: room for one vector. */
-static bool
-has_floats(const struct vector_index *v, uint32_t row, uint32_t generation, const struct doc_vectors *vectors,
-           float *stored)
-{
-    anx_error err;
-
-    for (uint32_t p = 0; p < vectors->n; p++) {
-        uint64_t label = vector_label(v, row, generation, p);
-
-        if (!anx_index_contains(v->ann, label) || anx_index_get(v->ann, label, stored, &err) != ANX_OK)
-            return false;
-        if (memcmp(stored, vectors->floats + (size_t) p * v->dim, v->dim * sizeof(float)) != 0)
-            return false;
-    }
-    return true;
-}
-
-/* Vectors that do not change stay where they are: most updates are about other fields. */
+/* Vectors that do not change stay where they are: most updates are about other fields. *stored: room for the
+ * vectors of a row, which grows. */
 static anx_status
-set_cell(const struct vector_index *v, struct vector_change *c, float *stored, anx_error *err)
+set_cell(const struct vector_index *v, struct vector_change *c, anx_buffer *stored, anx_error *err)
 {
     uint32_t cell = vector_cell(v, c->row);
+    size_t size = (size_t) (cell >> 1) * v->dim * sizeof(float);
     anx_status st = vector_check_floats(v, &c->vectors, err);
 
     if (st == ANX_OK && c->vectors.n > UINT32_MAX >> 1)
         st = anx_fail(err, ANX_E_LIMIT, "a document has %u vectors in one field", c->vectors.n);
     if (st != ANX_OK)
         return st;
-    c->is_same =
-        cell > 1 && cell >> 1 == c->vectors.n && has_floats(v, c->row, cell & 1, &c->vectors, stored);
+    c->is_same = false;
+    if (cell > 1 && cell >> 1 == c->vectors.n) {
+        stored->size = 0;
+        if (!anx_buffer_reserve(stored, size))
+            return anx_fail(err, ANX_E_NOMEM, "could not allocate %u vectors", c->vectors.n);
+        c->is_same = vector_floats(v, c->row, cell, (float *) (void *) stored->data) &&
+                     memcmp(stored->data, c->vectors.floats, size) == 0;
+    }
     c->cell = c->is_same ? cell : c->vectors.n << 1 | (~cell & 1);
     return ANX_OK;
 }
@@ -167,30 +181,43 @@ add_batch(struct vector_index *v, const struct vector_change *changes, size_t n,
     return st;
 }
 
+/* remembers: what changes is on its way to the store (and not from there). */
+static anx_status
+prepare(struct vector_index *v, struct vector_change *changes, size_t n, bool remembers, anx_error *err)
+{
+    anx_buffer stored;
+    size_t count = 0;
+    anx_status st = ANX_OK;
+
+    vector_sweep(v); /* a row that changes twice under one hold takes up the labels it had before */
+    anx_buffer_init(&stored, NULL, SIZE_MAX);
+    for (size_t i = 0; st == ANX_OK && i < n; i++) {
+        st = set_cell(v, &changes[i], &stored, err);
+        if (st != ANX_OK || changes[i].is_same)
+            continue;
+        count += changes[i].vectors.n;
+        if (remembers) {
+            vector_keep(v, changes[i].row);
+            vector_remember(v, changes[i].row, changes[i].cell, &changes[i].vectors);
+        }
+    }
+    anx_buffer_fini(&stored);
+    if (st != ANX_OK || count == 0)
+        return st;
+    st = add_batch(v, changes, n, count, err);
+    if (st == ANX_E_EXISTS) { /* labels that could not be removed when their time had come */
+        vector_cancel(v, changes, n);
+        st = add_batch(v, changes, n, count, err);
+    }
+    if (st != ANX_OK)
+        vector_cancel(v, changes, n); /* a batch that ran out of memory may have put some in */
+    return st;
+}
+
 anx_status
 vector_prepare(struct vector_index *index, struct vector_change *changes, size_t n, anx_error *err)
 {
-    float *stored = anx_alloc_array(NULL, index->dim, sizeof(*stored));
-    size_t count = 0;
-    anx_status st = stored ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a vector");
-
-    vector_sweep(index); /* a row that changes twice under one hold takes up the labels it had before */
-    for (size_t i = 0; st == ANX_OK && i < n; i++) {
-        st = set_cell(index, &changes[i], stored, err);
-        if (st == ANX_OK && !changes[i].is_same)
-            count += changes[i].vectors.n;
-    }
-    anx_free(NULL, stored);
-    if (st != ANX_OK || count == 0)
-        return st;
-    st = add_batch(index, changes, n, count, err);
-    if (st == ANX_E_EXISTS) { /* labels that could not be removed when their time had come */
-        vector_cancel(index, changes, n);
-        st = add_batch(index, changes, n, count, err);
-    }
-    if (st != ANX_OK)
-        vector_cancel(index, changes, n); /* a batch that ran out of memory may have put some in */
-    return st;
+    return prepare(index, changes, n, true, err);
 }
 
 void
@@ -294,15 +321,9 @@ vector_sweep(struct vector_index *index)
     }
 }
 
-anx_status
-vector_insert(struct vector_index *index, uint32_t row, const struct doc_vectors *vectors, anx_error *err)
-{
-    return vector_insert_many(index, 1, &row, vectors, err);
-}
-
-anx_status
-vector_insert_many(struct vector_index *index, size_t n, const uint32_t *rows,
-                   const struct doc_vectors *vectors, anx_error *err)
+static anx_status
+insert_many(struct vector_index *v, size_t n, const uint32_t *rows, const struct doc_vectors *vectors,
+            bool remembers, anx_error *err)
 {
     struct vector_change *changes = anx_alloc_array(NULL, n, sizeof(*changes));
     uint32_t end = 0;
@@ -314,14 +335,27 @@ vector_insert_many(struct vector_index *index, size_t n, const uint32_t *rows,
         changes[i] = (struct vector_change) { .row = rows[i], .vectors = vectors[i] };
         end = rows[i] >= end ? rows[i] + 1 : end;
     }
-    st = vector_reserve(index, end, err);
+    st = vector_reserve(v, end, err);
     if (st == ANX_OK)
-        st = vector_prepare(index, changes, n, err);
+        st = prepare(v, changes, n, remembers, err);
     for (size_t i = 0; st == ANX_OK && i < n; i++)
-        vector_publish(index, &changes[i]);
-    vector_sweep(index);
+        vector_publish(v, &changes[i]);
+    vector_sweep(v);
     anx_free(NULL, changes);
     return st;
+}
+
+anx_status
+vector_insert(struct vector_index *index, uint32_t row, const struct doc_vectors *vectors, anx_error *err)
+{
+    return insert_many(index, 1, &row, vectors, true, err);
+}
+
+anx_status
+vector_insert_many(struct vector_index *index, size_t n, const uint32_t *rows,
+                   const struct doc_vectors *vectors, anx_error *err)
+{
+    return insert_many(index, n, rows, vectors, false, err);
 }
 
 void
@@ -333,12 +367,22 @@ vector_remove(struct vector_index *index, uint32_t row)
 
 /* ---- Loading: rows whose labels came with a file ---- */
 
+/* Are these vectors in the index under labels of that generation? For all that codes alone can tell. */
+static bool
+holds_floats(const struct vector_index *v, uint32_t row, uint32_t generation, const struct doc_vectors *vectors)
+{
+    for (uint32_t p = 0; p < vectors->n; p++)
+        if (!anx_index_holds(v->ann, vector_label(v, row, generation, p),
+                             vectors->floats + (size_t) p * v->dim))
+            return false;
+    return true;
+}
+
 anx_status
 vector_restore(struct vector_index *index, uint32_t row, const struct doc_vectors *vectors, bool *found,
                anx_error *err)
 {
     uint32_t generation = 0;
-    float *stored;
     anx_status st = vector_check_floats(index, vectors, err);
 
     *found = false;
@@ -346,16 +390,10 @@ vector_restore(struct vector_index *index, uint32_t row, const struct doc_vector
         st = vector_reserve(index, row + 1, err);
     if (st != ANX_OK)
         return st;
-    if (vectors->n > 0) {
-        stored = anx_alloc_array(NULL, index->dim, sizeof(*stored));
-        if (!stored)
-            return anx_fail(err, ANX_E_NOMEM, "could not allocate a vector");
-        while (generation < 2 && !has_floats(index, row, generation, vectors, stored))
-            generation++;
-        anx_free(NULL, stored);
-        if (generation == 2)
-            return ANX_OK;
-    }
+    while (vectors->n > 0 && generation < 2 && !holds_floats(index, row, generation, vectors))
+        generation++;
+    if (generation == 2)
+        return ANX_OK;
     announce(index, row, vectors->n << 1 | generation, vectors);
     *found = true;
     return ANX_OK;
@@ -422,21 +460,6 @@ vector_train(struct vector_index *index, double share, anx_error *err)
     return anx_index_train(index->ann, share > 0 && share <= 1 ? share : 1, err);
 }
 
-anx_status
-vector_reconfigure(struct vector_index *index, const struct index_def *def, anx_error *err)
-{
-    (void) err; /* quantization, once it is there, can fail */
-    index->def = def;
-    return ANX_OK;
-}
-
-void
-vector_maintain(struct ns *ns, struct vector_index *index)
-{
-    (void) ns;
-    (void) index;
-}
-
 void
 vector_get_numbers(const struct vector_index *index, struct vector_numbers *out)
 {
@@ -451,7 +474,7 @@ vector_get_numbers(const struct vector_index *index, struct vector_numbers *out)
                   roaring_bitmap_size_in_bytes(index->empty) + roaring_bitmap_size_in_bytes(index->any),
         .data = stats.row_bytes ? stats.row_bytes : stats.code_bytes,
         .is_built = index->def->index_type != INDEX_IVF || stats.is_trained,
-        .is_quantized = anx_index_get_params(index->ann)->quantization != ANX_QUANTIZATION_NONE,
+        .is_quantized = atomic_load(&index->is_quantized),
     };
 }
 

@@ -29,7 +29,7 @@ static bool
 agrees(const anx_index_params *a, const anx_index_params *b)
 {
     return a->kind == b->kind && a->metric == b->metric && a->scalar == b->scalar && a->dim == b->dim &&
-           a->m == b->m && a->quantization == b->quantization &&
+           a->m == b->m &&
            (a->kind != ANX_INDEX_IVF || a->centroids == b->centroids);
 }
 
@@ -39,6 +39,7 @@ vector_file_load(struct vector_index *index, const char *path, anx_error *err)
     const anx_index_params *params = anx_index_get_params(index->ann);
     anx_index_params hints = ANX_INDEX_PARAMS_INIT;
     anx_index *loaded;
+    bool is_quantized;
     anx_status st;
 
     if (index->n_vector > 0 || anx_index_count(index->ann) > 0)
@@ -48,14 +49,18 @@ vector_file_load(struct vector_index *index, const char *path, anx_error *err)
     hints.dim = params->dim;
     hints.threads = params->threads;
     hints.ef = params->ef;
+    hints.fetch = params->fetch;
+    hints.fetch_context = params->fetch_context;
     st = anx_index_load_file(path, &hints, &loaded, err);
     if (st != ANX_OK)
         return st;
-    if (!agrees(anx_index_get_params(loaded), params)) {
+    is_quantized = anx_index_get_params(loaded)->quantization != ANX_QUANTIZATION_NONE;
+    if (!agrees(anx_index_get_params(loaded), params) || (is_quantized && !index->def->vector.is_quantized)) {
         anx_index_destroy(loaded);
         return anx_fail(err, ANX_E_VERSION, "the file was made for an index with other parameters");
     }
     anx_index_destroy(index->ann);
     index->ann = loaded;
+    atomic_store(&index->is_quantized, is_quantized);
     return ANX_OK;
 }

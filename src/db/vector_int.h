@@ -1,7 +1,12 @@
 /* The inside of a vector index of a namespace: a library index (include/annex/index.h), and per row how many
- * vectors it has under which generation of labels (data.h). */
+ * vectors it has under which generation of labels (data.h).
+ *
+ * A quantized index (quantization_config, hnsw) holds codes alone; its floats are in the store, or in
+ * ns->pending until they are there. vector_floats.c reads them, vector_quantize.c goes from one to the other. */
 #ifndef ANX_DB_VECTOR_INT_H
 #define ANX_DB_VECTOR_INT_H
+
+#include <stdatomic.h>
 
 #include "annex/index.h"
 #include "db/chunks.h"
@@ -9,12 +14,36 @@
 
 #define ARRAY_LABEL_BITS 32
 
+/* Reads floats for the library index (anx_fetch_fn). The one of an index is asked by its rebuilds, a search
+ * has its own, which keeps one snapshot of the store open. */
+struct vector_source {
+    struct ns *ns; /* borrowed */
+    uint32_t vector_field, dim;
+    bool is_array;
+    const struct vector_index *index; /* rows that changed since a label was made are told by its cells; NULL:
+                                         not in its place yet, all labels are taken as current */
+    struct store_read *read;          /* of a search; NULL: opened when needed */
+    bool keeps_read;
+};
+
 struct vector_index {
     const struct index_def *def; /* borrowed from the ns_index; changed by vector_reconfigure */
-    anx_index *ann;              /* owned */
-    bool is_array;               /* immutable, as the next two */
+    struct ns *ns;               /* borrowed; immutable, as all up to dim */
+    uint64_t serial;             /* tells it from all others of the process */
+    uint32_t vector_field;
+    bool is_array;
     anx_metric metric;
     uint32_t dim;
+    /* Changed under data_lock with write_lock held. */
+    anx_index *ann;               /* owned */
+    struct vector_source *source; /* owned; what ann fetches from; NULL when the kind cannot be quantized */
+    atomic_bool is_quantized;     /* ann has codes alone */
+    /* The holder of write_lock's. */
+    bool is_quantizing;              /* a thread is at it */
+    uint64_t retry_ns;               /* not before then, after a failure */
+    bool has_warned;                 /* that there is no storage */
+    anx_index *next;                 /* owned; to take the place of ann in vector_reconfigure, or the old one */
+    struct vector_source *next_source; /* owned */
     /* Guarded by data_lock, changed with write_lock held too. */
     struct chunks cells;     /* uint32_t per row: vectors << 1 | generation */
     roaring_bitmap_t *empty; /* rows that satisfy EMPTY */
@@ -40,6 +69,17 @@ vector_label(const struct vector_index *v, uint32_t row, uint32_t generation, ui
     return v->is_array ? base << ARRAY_LABEL_BITS | position : base;
 }
 
+/* Row, generation and position of a label. */
+static inline void
+vector_label_parts(bool is_array, uint64_t label, uint32_t *row, uint32_t *generation, uint32_t *position)
+{
+    uint64_t base = is_array ? label >> ARRAY_LABEL_BITS : label;
+
+    *row = (uint32_t) (base >> 1);
+    *generation = base & 1;
+    *position = is_array ? (uint32_t) label : 0;
+}
+
 /* The row of a label when the label is of its current version; else false: not published yet, or any more. */
 static inline bool
 vector_label_row(const struct vector_index *v, uint64_t label, uint32_t *row)
@@ -60,6 +100,25 @@ vector_rank(anx_metric metric, float distance)
         return distance;
     return metric == ANX_METRIC_IP ? 0 - distance : 1 - distance; /* 0 - 0 is 0 and not -0 */
 }
+
+/* ---- vector.c ---- */
+
+/* A library index for the definition; is_quantized: of codes alone. *source is made for it where the kind needs
+ * one. */
+ANX_NODISCARD anx_status vector_ann_create(const struct vector_index *v, bool is_quantized, size_t threads,
+                                           anx_index **ann, struct vector_source **source, anx_error *err);
+
+/* ---- vector_floats.c ---- */
+
+const void *vector_fetch(void *source, uint64_t label, void *room); /* an anx_fetch_fn */
+struct vector_source vector_source_of(const struct vector_index *v); /* for one search */
+void vector_source_fini(struct vector_source *source);
+/* The floats of a row's published vectors, exactly. out [n][dim], n as in its cell. False: they are gone, which
+ * is damage. Either lock. */
+bool vector_floats(const struct vector_index *v, uint32_t row, uint32_t cell, float *out);
+/* Remembers a version of a row until it is durable; nothing to do where floats are in memory. write_lock. */
+void vector_remember(const struct vector_index *v, uint32_t row, uint32_t cell,
+                     const struct doc_vectors *vectors);
 
 /* A filter over labels for the rows of a bitmap. Fini frees its words. */
 struct vector_filter {

@@ -128,6 +128,7 @@ struct search {
     const struct query_knn *knn;
     const struct db_session *session;
     anx_search_params params;
+    struct vector_source source;
     bool has_radius;
     float radius; /* a rank */
     struct vector_hit *hits;
@@ -151,6 +152,8 @@ set_params(struct search *s, const struct vector_filter *filter)
         s->params.ef = s->knn->ef < UINT32_MAX ? (size_t) s->knn->ef : UINT32_MAX;
     if (s->knn->has_nprobe)
         s->params.nprobe = s->knn->nprobe < UINT32_MAX ? (size_t) s->knn->nprobe : UINT32_MAX;
+    s->source = vector_source_of(v);
+    s->params.fetch_context = &s->source;
     if (filter)
         s->params.filter = &filter->filter;
     if (s->session && (s->session->should_stop || s->session->deadline_ns)) {
@@ -255,7 +258,7 @@ stopped(const struct search *s, anx_status st, anx_error *err)
 static anx_status
 search_k(struct search *s, anx_arena *arena, anx_error *err)
 {
-    size_t count = anx_index_count(s->index->ann);
+    size_t count = s->index->n_vector;
     size_t k = s->knn->k < count ? (size_t) s->knn->k : count, want = k;
 
     while (want > 0) {
@@ -320,6 +323,7 @@ vector_search(const struct vector_index *index, const struct query_knn *knn, con
     else
         st = search_k(&s, arena, err);
     vector_filter_fini(&filter);
+    vector_source_fini(&s.source);
     if (st == ANX_OK)
         st = reduce_rows(&s, arena, err);
     if (st != ANX_OK)
@@ -334,6 +338,7 @@ vector_search(const struct vector_index *index, const struct query_knn *knn, con
 struct vector_stream {
     const struct vector_index *index;
     anx_iter *iter;         /* owned */
+    struct vector_source source;
     roaring_bitmap_t *seen; /* owned; arrays: rows given already */
     bool is_done;
 };
@@ -358,6 +363,8 @@ vector_stream_open(const struct vector_index *index, const struct query_knn *knn
     if (index->is_array && !stream->seen)
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate a stream");
     params.ef = knn->has_ef && knn->ef < UINT32_MAX ? (size_t) knn->ef : 0;
+    stream->source = vector_source_of(index);
+    params.fetch_context = &stream->source;
     if (st == ANX_OK)
         st = anx_iter_open(index->ann, &params, knn->vector, &stream->iter, err);
     if (st != ANX_OK) {
@@ -368,15 +375,13 @@ vector_stream_open(const struct vector_index *index, const struct query_knn *knn
     return ANX_OK;
 }
 
-anx_status
-vector_stream_next(struct vector_stream *stream, struct vector_hit *hits, size_t max, size_t *n,
-                   anx_error *err)
+static anx_status
+fill_batch(struct vector_stream *stream, struct vector_hit *hits, size_t max, size_t *n, anx_error *err)
 {
     float distances[64];
     uint64_t labels[64];
     anx_hits batch = { distances, labels };
 
-    *n = 0;
     while (*n < max && !stream->is_done) {
         size_t want = max - *n < ANX_COUNT_OF(labels) ? max - *n : ANX_COUNT_OF(labels), got;
         anx_status st = anx_iter_next(stream->iter, want, &batch, &got, err);
@@ -394,6 +399,19 @@ vector_stream_next(struct vector_stream *stream, struct vector_hit *hits, size_t
         }
     }
     return ANX_OK;
+}
+
+/* A snapshot of the store is held for a batch at most: what goes on between two is not known here. */
+anx_status
+vector_stream_next(struct vector_stream *stream, struct vector_hit *hits, size_t max, size_t *n,
+                   anx_error *err)
+{
+    anx_status st;
+
+    *n = 0;
+    st = fill_batch(stream, hits, max, n, err);
+    vector_source_fini(&stream->source);
+    return st;
 }
 
 void
@@ -414,8 +432,7 @@ vector_get(const struct vector_index *index, uint32_t row, uint32_t n, anx_arena
            struct doc_vectors *out)
 {
     uint32_t cell = vector_cell(index, row);
-    float *floats = NULL;
-    anx_error err;
+    float *floats;
 
     *out = (struct doc_vectors) { .n = cell >> 1, .dim = index->dim };
     if (out->n != n)
@@ -423,12 +440,6 @@ vector_get(const struct vector_index *index, uint32_t row, uint32_t n, anx_arena
     if (n == 0)
         return true;
     floats = anx_arena_bytes(arena, (size_t) n * index->dim * sizeof(*floats));
-    if (!floats)
-        return false;
-    for (uint32_t p = 0; p < n; p++)
-        if (anx_index_get(index->ann, vector_label(index, row, cell & 1, p), floats + (size_t) p * index->dim,
-                          &err) != ANX_OK)
-            return false;
     out->floats = floats;
-    return true;
+    return floats && vector_floats(index, row, cell, floats);
 }

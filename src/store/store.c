@@ -487,6 +487,19 @@ store_get(struct store_read *read, struct store_table *table, anx_text key, anx_
     return st == ANX_OK ? store_verify(anx_text_of(table->name), key, value, err) : st;
 }
 
+anx_status
+store_peek(struct store_read *read, struct store_table *table, anx_text key, anx_text *value)
+{
+    const struct store *store = read->store;
+    anx_status st = store->backend->get(store->self, read->self, table->handle, key, value, NULL);
+
+    if (st == ANX_OK && value->size < STORE_SUM_SIZE)
+        return ANX_E_CORRUPT;
+    if (st == ANX_OK)
+        value->size -= STORE_SUM_SIZE;
+    return st;
+}
+
 struct scan {
     anx_text table;
     bool (*each)(void *context, anx_text key, anx_text value);

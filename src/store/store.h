@@ -90,6 +90,10 @@ uint64_t store_read_id(const struct store_read *read);
 /* ANX_E_NOT_FOUND when absent. */
 ANX_NODISCARD anx_status store_get(struct store_read *read, struct store_table *table, anx_text key,
                                    anx_text *value, anx_error *err);
+/* The same without verifying the checksum: for what was verified when it was loaded, or written since, and
+ * does no harm beyond a wrong answer. */
+ANX_NODISCARD anx_status store_peek(struct store_read *read, struct store_table *table, anx_text key,
+                                    anx_text *value);
 /* Keys >= from in order until `each` returns false. */
 ANX_NODISCARD anx_status store_scan(struct store_read *read, struct store_table *table, anx_text from,
                                     bool (*each)(void *context, anx_text key, anx_text value),

@@ -232,37 +232,51 @@ metadata_are_kept(void **state)
 /* ---- Vectors from the store ---- */
 
 static void
-pending_vectors_hide_older_ones(void **state)
+pending_vectors_are_kept_until_durable_and_published(void **state)
 {
-    static const float floats[] = { 1, 2, 3, 4 };
+    static const float floats[] = { 1, 2, 3, 4, 5, 6 };
     struct pending *pending = pending_create();
+    struct doc_vectors one[3];
     float out[2] = { 0, 0 };
 
     (void) state;
-    assert_int_equal(pending_get(pending, 0, 7, 0, out), 0);
-    pending_put(pending, 0, 7, &(struct doc_vectors) { .floats = floats, .n = 1, .dim = 2 });
+    for (size_t i = 0; i < 3; i++)
+        one[i] = (struct doc_vectors) { .floats = floats + 2 * i, .n = 1, .dim = 2 };
+    assert_false(pending_get(pending, 0, 7, 0, 0, out));
+    pending_put(pending, 0, 7, 0, &one[0]);
+    pending_put(pending, 0, 7, 1, &one[1]);
     pending_submitted(pending, 5);
-    pending_put(pending, 0, 7, &(struct doc_vectors) { .floats = floats + 2, .n = 1, .dim = 2 });
-    assert_int_equal(pending_get(pending, 0, 7, 0, out), 1);
-    assert_true(out[0] > 2.5f && out[1] > 3.5f);
-    assert_int_equal(pending_get(pending, 1, 7, 0, out), 0);
-    assert_int_equal(pending_get(pending, 0, 7, 1, out), -1);
-    pending_settle(pending, 5); /* the older one; the newer has no ticket yet */
-    assert_int_equal(pending_get(pending, 0, 7, 0, out), 1);
+    assert_true(pending_get(pending, 0, 7, 0, 0, out) && out[0] < 1.5f); /* the old version */
+    assert_true(pending_get(pending, 0, 7, 1, 0, out) && out[0] > 2.5f); /* and the new one */
+    assert_false(pending_get(pending, 1, 7, 0, 0, out));
+    assert_false(pending_get(pending, 0, 7, 0, 1, out));
+    pending_settle(pending, 5); /* durable, but not published yet */
+    assert_true(pending_get(pending, 0, 7, 0, 0, out));
+    pending_put(pending, 0, 7, 0, &one[2]);
+    assert_true(pending_get(pending, 0, 7, 0, 0, out) && out[0] > 4.5f); /* the latest of a generation */
+    pending_submitted(pending, 0); /* refused */
+    assert_true(pending_get(pending, 0, 7, 0, 0, out) && out[0] < 1.5f);
+    pending_settle(pending, 4);
+    assert_true(pending_get(pending, 0, 7, 1, 0, out));
+    pending_settle(pending, 5);
+    assert_false(pending_get(pending, 0, 7, 1, 0, out));
+    pending_put(pending, 0, 7, 1, &one[1]);
     pending_submitted(pending, 6);
+    pending_published(pending);
     pending_settle(pending, 6);
-    assert_int_equal(pending_get(pending, 0, 7, 0, out), 0);
+    assert_false(pending_get(pending, 0, 7, 1, 0, out));
     assert_int_equal(pending_bytes(pending), 0);
     assert_true(pending_check(pending));
     pending_destroy(pending);
 }
 
 static void
-vectors_are_fetched_from_records(void **state)
+vectors_are_read_from_records(void **state)
 {
     struct life *life = *state;
+    struct store_read *read;
     struct ns *ns;
-    float out[2];
+    float out[4];
 
     life_namespace(
         life, "t",
@@ -271,11 +285,17 @@ vectors_are_fetched_from_records(void **state)
         "{\"quantization_type\":\"scalar_quantization_8_bit\"}}}");
     life_put(life, "t", "{\"id\":1,\"v\":[[1,2],[],[3,4]]}{\"id\":2}");
     ok(ns_acquire(life->db, ANX_TEXT("t"), &ns, &failure));
-    assert_true(persist_fetch_vector(ns, 0, 0, 1, out));
-    assert_true(out[0] > 2.5f && out[0] < 3.5f && out[1] > 3.5f);
-    assert_false(persist_fetch_vector(ns, 0, 0, 2, out));
-    assert_false(persist_fetch_vector(ns, 0, 1, 0, out));
-    assert_false(persist_fetch_vector(ns, 0, 2, 0, out));
+    assert_true(persist_read_vectors(ns, 0, 0, 2, 2, out));
+    assert_true(out[0] < 1.5f && out[2] > 2.5f && out[3] > 3.5f);
+    assert_false(persist_read_vectors(ns, 0, 0, 3, 2, out)); /* so many it does not have */
+    assert_false(persist_read_vectors(ns, 0, 0, 1, 3, out)); /* of another dimension */
+    assert_false(persist_read_vectors(ns, 0, 1, 1, 2, out));
+    assert_false(persist_read_vectors(ns, 0, 2, 1, 2, out));
+    ok(store_read_begin(life->db->store, &read, &failure));
+    assert_memory_equal(persist_peek_vector(ns, read, 0, 0, 1, 2), out + 2, 2 * sizeof(float));
+    assert_null(persist_peek_vector(ns, read, 0, 0, 2, 2));
+    assert_null(persist_peek_vector(ns, read, 0, 5, 0, 2));
+    store_read_end(read);
     ns_release(ns);
 }
 
@@ -386,8 +406,8 @@ main(void)
         cmocka_unit_test_setup_teardown(metrics_are_gauges_of_every_namespace, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(expired_documents_go, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(metadata_are_kept, life_setup, life_teardown),
-        cmocka_unit_test(pending_vectors_hide_older_ones),
-        cmocka_unit_test_setup_teardown(vectors_are_fetched_from_records, life_setup, life_teardown),
+        cmocka_unit_test(pending_vectors_are_kept_until_durable_and_published),
+        cmocka_unit_test_setup_teardown(vectors_are_read_from_records, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(users_have_passwords_and_roles, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(wrong_users_files_say_where, life_setup, life_teardown),
     };

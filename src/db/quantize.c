@@ -1,0 +1,436 @@
+/* See quantize.h. What the new index has of each row is noted in job->cells, so that the same comparison with
+ * the cells of the namespace's index finds all rows at first and the changed ones later. */
+#include "db/quantize.h"
+
+#include <sched.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/buffer.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "db/ns_life.h"
+#include "db/vector_int.h"
+
+enum {
+    BLOCK_VECTORS = 256,   /* copied per hold of data_lock */
+    BLOCK_ROWS = 16384,    /* looked at per hold */
+    ROUNDS_MAX = 16,       /* without a lock; a writer that is always faster is then held up a little */
+    ROUND_SMALL = 64,      /* vectors: few enough to go on under write_lock */
+    LOWEST_PRIORITY = 19
+};
+#define SLICE_NS 5000000u /* of work under write_lock before writers get their turn */
+#define RETRY_NS 60000000000u
+
+struct quantizer {
+    pthread_t thread;
+    bool has_thread; /* to be joined; the housekeeper's, as is starting */
+    atomic_bool is_busy, is_quitting;
+    struct ns *ns; /* of the job: a reference, and one of its database */
+    uint64_t serial;
+};
+struct job {
+    struct quantizer *q;
+    struct ns *ns;
+    uint64_t serial;
+    struct vector_def def; /* as it was when the job began: numbers alone are looked at */
+    uint32_t dim;
+    anx_index *ann;               /* owned */
+    struct vector_source *source; /* owned */
+    uint32_t *cells;              /* owned [n_cell]: what ann has of each row */
+    size_t n_cell;
+    uint32_t at; /* next row */
+    /* One block: labels that go, labels that come and their floats. */
+    anx_buffer gone, come, floats;
+    size_t n_moved; /* in this round */
+    anx_error err;
+};
+
+enum outcome { GO_ON, DONE, ABANDONED, FAILED };
+
+struct quantizer *
+quantizer_create(void)
+{
+    return anx_alloc_zeroed(NULL, 1, sizeof(struct quantizer));
+}
+
+void
+quantizer_destroy(struct quantizer *q)
+{
+    if (!q)
+        return;
+    atomic_store(&q->is_quitting, true);
+    if (q->has_thread)
+        pthread_join(q->thread, NULL);
+    anx_free(NULL, q);
+}
+
+/* The index of the job, unless it is gone or has another definition. Either lock held. */
+static struct vector_index *
+find_index(const struct job *job)
+{
+    const struct ns *ns = job->ns;
+
+    for (size_t i = 0; !ns->is_dropped && i < ns->n_index; i++) {
+        struct vector_index *v = ns->indexes[i].vector;
+        const struct vector_def *def = &ns->indexes[i].def->vector;
+
+        if (v && v->serial == job->serial)
+            return def->is_quantized && def->has_quantile == job->def.has_quantile
+                           && !(def->quantile < job->def.quantile) && !(def->quantile > job->def.quantile)
+                           && def->sample_size == job->def.sample_size
+                       ? v
+                       : NULL;
+    }
+    return NULL;
+}
+
+/* ---- Blocks ---- */
+
+static bool
+grow_cells(struct job *job, size_t n)
+{
+    size_t capacity = n + n / 4 + 1024;
+    uint32_t *more;
+
+    if (n <= job->n_cell)
+        return true;
+    more = anx_realloc_array(NULL, job->cells, capacity, sizeof(*more));
+    if (!more)
+        return false;
+    memset(more + job->n_cell, 0, (capacity - job->n_cell) * sizeof(*more));
+    job->cells = more;
+    job->n_cell = capacity;
+    return true;
+}
+
+static bool
+gather_row(struct job *job, const struct vector_index *v, uint32_t row, uint32_t cell)
+{
+    uint32_t old = job->cells[row];
+    size_t size = job->dim * sizeof(float);
+
+    for (uint32_t p = 0; p < old >> 1; p++) {
+        uint64_t label = vector_label(v, row, old & 1, p);
+
+        anx_buffer_bytes(&job->gone, &label, sizeof(label));
+    }
+    for (uint32_t p = 0; p < cell >> 1; p++) {
+        uint64_t label = vector_label(v, row, cell & 1, p);
+        char *room = anx_buffer_reserve(&job->floats, size);
+
+        if (!room || anx_index_get(v->ann, label, room, &job->err) != ANX_OK)
+            return false;
+        job->floats.size += size;
+        anx_buffer_bytes(&job->come, &label, sizeof(label));
+    }
+    job->cells[row] = cell;
+    return !job->gone.failed && !job->come.failed;
+}
+
+/* The next rows that differ. Either lock held. DONE: there were no further ones. */
+static enum outcome
+gather(struct job *job)
+{
+    const struct vector_index *v = find_index(job);
+    uint32_t end, stop;
+
+    anx_buffer_clear(&job->gone);
+    anx_buffer_clear(&job->come);
+    anx_buffer_clear(&job->floats);
+    if (!v)
+        return ABANDONED;
+    end = (uint32_t) chunks_end(&v->cells);
+    if (!grow_cells(job, end)) {
+        (void) anx_fail(&job->err, ANX_E_NOMEM, "out of memory");
+        return FAILED;
+    }
+    stop = end - job->at > BLOCK_ROWS ? job->at + BLOCK_ROWS : end;
+    while (job->at < stop && job->come.size + job->gone.size < BLOCK_VECTORS * sizeof(uint64_t)) {
+        uint32_t cell = vector_cell(v, job->at);
+
+        if (cell != job->cells[job->at] && (cell > 1 || job->cells[job->at] > 1)
+            && !gather_row(job, v, job->at, cell))
+            return FAILED;
+        job->at++;
+    }
+    return job->at < end ? GO_ON : DONE;
+}
+
+static enum outcome
+gather_shared(struct job *job)
+{
+    enum outcome outcome;
+
+    if (atomic_load(&job->q->is_quitting))
+        return ABANDONED;
+    pthread_rwlock_rdlock(&job->ns->data_lock);
+    outcome = gather(job);
+    pthread_rwlock_unlock(&job->ns->data_lock);
+    return outcome;
+}
+
+/* A block into the finished index. */
+static enum outcome
+bring_over(struct job *job)
+{
+    const uint64_t *gone = (const uint64_t *) (const void *) job->gone.data;
+    const uint64_t *come = (const uint64_t *) (const void *) job->come.data;
+    size_t n_gone = job->gone.size / sizeof(*gone), n_come = job->come.size / sizeof(*come);
+    anx_status st = ANX_OK;
+
+    for (size_t i = 0; i < n_gone; i++)
+        (void) !anx_index_remove(job->ann, gone[i], NULL);
+    if (n_come == 1)
+        st = anx_index_add(job->ann, come[0], job->floats.data, &job->err);
+    else if (n_come > 1)
+        st = anx_index_add_batch(job->ann, n_come, come, job->floats.data, &job->err);
+    job->n_moved += n_gone + n_come;
+    return st == ANX_OK ? GO_ON : FAILED;
+}
+
+/* ---- Building ---- */
+
+struct build {
+    anx_loader *loader;
+    struct job *job;
+    size_t n_thread;
+    anx_status status;
+};
+
+static bool
+goes_on(void *context, const char *phase, size_t done, size_t total)
+{
+    struct job *job = context;
+
+    (void) phase;
+    (void) done;
+    (void) total;
+    return !atomic_load(&job->q->is_quitting);
+}
+
+/* The pool of the index is made here, so that its threads inherit the priority. */
+static void *
+build_main(void *context)
+{
+    struct build *build = context;
+
+    (void) setpriority(PRIO_PROCESS, (id_t) gettid(), LOWEST_PRIORITY);
+    anx_index_set_threads(build->job->ann, build->n_thread);
+    build->status = anx_loader_finish(build->loader, goes_on, build->job, &build->job->err);
+    return NULL;
+}
+
+static enum outcome
+build(struct job *job)
+{
+    size_t n_thread = job->ns->database->engine->params.n_thread;
+    struct build build = { .job = job };
+    enum outcome outcome = GO_ON;
+    pthread_t thread;
+
+    if (anx_loader_begin(job->ann, 0, &build.loader, &job->err) != ANX_OK)
+        return FAILED;
+    for (job->at = 0; outcome == GO_ON;) {
+        outcome = gather_shared(job);
+        if ((outcome == GO_ON || outcome == DONE)
+            && anx_loader_rows(build.loader, job->come.size / sizeof(uint64_t),
+                               (const uint64_t *) (const void *) job->come.data, job->floats.data, &job->err)
+                   != ANX_OK)
+            outcome = FAILED;
+    }
+    if (outcome != DONE) {
+        anx_loader_abort(build.loader);
+        return outcome;
+    }
+    n_thread = n_thread ? n_thread : anx_cpu_count();
+    build.n_thread = n_thread > 1 ? n_thread / 2 : 1;
+    if (pthread_create(&thread, NULL, build_main, &build) != 0) {
+        anx_loader_abort(build.loader);
+        (void) anx_fail(&job->err, ANX_E_SYSTEM, "could not start a thread");
+        return FAILED;
+    }
+    pthread_join(thread, NULL);
+    anx_index_set_threads(job->ann, n_thread); /* threads of ordinary priority from now on */
+    return build.status == ANX_OK ? GO_ON : build.status == ANX_E_CANCELLED ? ABANDONED : FAILED;
+}
+
+/* ---- Catching up, and changing places ---- */
+
+static enum outcome
+one_round(struct job *job)
+{
+    enum outcome outcome = GO_ON;
+
+    job->n_moved = 0;
+    for (job->at = 0; outcome == GO_ON;) {
+        outcome = gather_shared(job);
+        if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
+            outcome = FAILED;
+    }
+    return outcome == DONE ? GO_ON : outcome;
+}
+
+/* Both locks held. */
+static void
+change_places(struct job *job, struct vector_index *v)
+{
+    anx_index *ann = v->ann;
+    struct vector_source *source = v->source;
+
+    job->source->index = v;
+    v->ann = job->ann;
+    v->source = job->source;
+    atomic_store(&v->is_quantized, true);
+    v->is_quantizing = false;
+    job->ann = ann;
+    job->source = source;
+}
+
+/* Work for a slice of time under write_lock. */
+static enum outcome
+finish_slice(struct job *job)
+{
+    uint64_t end_ns = anx_clock_ns() + SLICE_NS;
+    struct ns *ns = job->ns;
+    enum outcome outcome = GO_ON;
+    struct vector_index *v;
+
+    if (atomic_load(&job->q->is_quitting))
+        return ABANDONED;
+    pthread_mutex_lock(&ns->write_lock);
+    v = find_index(job);
+    if (v)
+        vector_sweep(v);
+    for (job->at = 0; outcome == GO_ON && anx_clock_ns() < end_ns;) {
+        outcome = gather(job);
+        if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
+            outcome = FAILED;
+    }
+    if (outcome == DONE) {
+        pthread_rwlock_wrlock(&ns->data_lock);
+        change_places(job, v);
+        pthread_rwlock_unlock(&ns->data_lock);
+        atomic_store(&ns->changed_ns, anx_clock_ns()); /* so that its file is written anew */
+        atomic_fetch_add(&ns->n_change, 1);
+    }
+    pthread_mutex_unlock(&ns->write_lock);
+    return outcome;
+}
+
+static enum outcome
+run(struct job *job)
+{
+    enum outcome outcome = build(job);
+
+    for (unsigned i = 0; outcome == GO_ON && i < ROUNDS_MAX && (i == 0 || job->n_moved > ROUND_SMALL); i++)
+        outcome = one_round(job);
+    while (outcome == GO_ON) {
+        outcome = finish_slice(job);
+        if (outcome == GO_ON)
+            (void) sched_yield();
+    }
+    return outcome;
+}
+
+/* ---- The thread ---- */
+
+static enum outcome
+prepare(struct job *job)
+{
+    struct vector_index *v = NULL;
+    enum outcome outcome = GO_ON;
+
+    anx_buffer_init(&job->gone, NULL, SIZE_MAX);
+    anx_buffer_init(&job->come, NULL, SIZE_MAX);
+    anx_buffer_init(&job->floats, NULL, SIZE_MAX);
+    pthread_rwlock_rdlock(&job->ns->data_lock);
+    for (size_t i = 0; !job->ns->is_dropped && i < job->ns->n_index; i++)
+        if (job->ns->indexes[i].vector && job->ns->indexes[i].vector->serial == job->serial)
+            v = job->ns->indexes[i].vector;
+    if (v) {
+        job->def = v->def->vector;
+        job->dim = v->dim;
+        if (vector_ann_create(v, true, 1, &job->ann, &job->source, &job->err) != ANX_OK)
+            outcome = FAILED;
+        if (job->source)
+            job->source->index = NULL; /* it may go away while the new one is built */
+    }
+    pthread_rwlock_unlock(&job->ns->data_lock);
+    return v ? outcome : ABANDONED;
+}
+
+/* After anything but success: the next attempt is not at once. */
+static void
+give_up(struct job *job)
+{
+    pthread_mutex_lock(&job->ns->write_lock);
+    for (size_t i = 0; i < job->ns->n_index; i++) {
+        struct vector_index *v = job->ns->indexes[i].vector;
+
+        if (v && v->serial == job->serial) {
+            v->is_quantizing = false;
+            v->retry_ns = job->err.message[0] ? anx_clock_ns() + RETRY_NS : 0;
+        }
+    }
+    pthread_mutex_unlock(&job->ns->write_lock);
+}
+
+static void *
+quantizer_main(void *context)
+{
+    static const char *const words[] = { "", "quantized", "quantization_abandoned", "quantization_failed" };
+    struct quantizer *q = context;
+    struct database *db = q->ns->database;
+    struct job job = { .q = q, .ns = q->ns, .serial = q->serial };
+    uint64_t start_ns = anx_clock_ns();
+    enum outcome outcome = prepare(&job);
+
+    if (outcome == GO_ON)
+        outcome = run(&job);
+    if (outcome != DONE)
+        give_up(&job);
+    anx_log(outcome == FAILED ? ANX_LOG_WARN : ANX_LOG_INFO, "event=%s ns=%s ms=%llu cause=\"%s\"",
+            words[outcome], job.ns->name, (unsigned long long) ((anx_clock_ns() - start_ns) / 1000000),
+            outcome == FAILED ? job.err.message : "");
+    anx_index_destroy(job.ann);
+    anx_free(NULL, job.source);
+    anx_free(NULL, job.cells);
+    anx_buffer_fini(&job.gone);
+    anx_buffer_fini(&job.come);
+    anx_buffer_fini(&job.floats);
+    ns_release(job.ns);
+    database_release(db);
+    atomic_store(&q->is_busy, false);
+    return NULL;
+}
+
+bool
+quantizer_start(struct quantizer *q, struct ns *ns, struct vector_index *index)
+{
+    sigset_t all;
+    sigset_t before;
+
+    if (atomic_load(&q->is_busy))
+        return false;
+    if (q->has_thread)
+        pthread_join(q->thread, NULL);
+    q->ns = ns;
+    q->serial = index->serial;
+    atomic_fetch_add(&ns->references, 1);
+    atomic_fetch_add(&ns->database->references, 1); /* the housekeeper has one, so it is not the first */
+    atomic_store(&q->is_busy, true);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    q->has_thread = pthread_create(&q->thread, NULL, quantizer_main, q) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!q->has_thread) {
+        atomic_fetch_sub(&ns->references, 1); /* the caller has both */
+        atomic_fetch_sub(&ns->database->references, 1);
+        atomic_store(&q->is_busy, false);
+    }
+    return q->has_thread;
+}
