@@ -1,5 +1,6 @@
-/* See quantize.h. What the new index has of each row is noted in job->cells, so that the same comparison with
- * the cells of the namespace's index finds all rows at first and the changed ones later. */
+/* See quantize.h. Every row is looked at once; the namespace's index notes in `changed` which rows are published
+ * or removed from the moment the job begins. What the new index has of a row is in job->cells, so that it can
+ * be taken out again. */
 #include "db/quantize.h"
 
 #include <sched.h>
@@ -17,7 +18,7 @@
 
 enum {
     BLOCK_VECTORS = 256,   /* copied per hold of data_lock */
-    BLOCK_ROWS = 16384,    /* looked at per hold */
+    BLOCK_ROWS = 4096,     /* looked at per hold */
     ROUNDS_MAX = 16,       /* without a lock; a writer that is always faster is then held up a little */
     ROUND_SMALL = 64,      /* vectors: few enough to go on under write_lock */
     LOWEST_PRIORITY = 19
@@ -42,7 +43,8 @@ struct job {
     struct vector_source *source; /* owned */
     uint32_t *cells;              /* owned [n_cell]: what ann has of each row */
     size_t n_cell;
-    uint32_t at; /* next row */
+    uint32_t at; /* next row of the first pass */
+    bool is_through; /* the first pass */
     /* One block: labels that go, labels that come and their floats. */
     anx_buffer gone, come, floats;
     size_t n_moved; /* in this round */
@@ -131,12 +133,19 @@ gather_row(struct job *job, const struct vector_index *v, uint32_t row, uint32_t
     return !job->gone.failed && !job->come.failed;
 }
 
-/* The next rows that differ. Either lock held. DONE: there were no further ones. */
+static bool
+is_full(const struct job *job)
+{
+    return job->come.size + job->gone.size >= BLOCK_VECTORS * sizeof(uint64_t);
+}
+
+/* The next rows: of all, and when these are through, of those that changed. data_lock shared, or write_lock.
+ * DONE: there are no further ones. */
 static enum outcome
 gather(struct job *job)
 {
     const struct vector_index *v = find_index(job);
-    uint32_t end, stop;
+    uint32_t end, stop, row;
 
     anx_buffer_clear(&job->gone);
     anx_buffer_clear(&job->come);
@@ -148,16 +157,23 @@ gather(struct job *job)
         (void) anx_fail(&job->err, ANX_E_NOMEM, "out of memory");
         return FAILED;
     }
-    stop = end - job->at > BLOCK_ROWS ? job->at + BLOCK_ROWS : end;
-    while (job->at < stop && job->come.size + job->gone.size < BLOCK_VECTORS * sizeof(uint64_t)) {
-        uint32_t cell = vector_cell(v, job->at);
-
-        if (cell != job->cells[job->at] && (cell > 1 || job->cells[job->at] > 1)
-            && !gather_row(job, v, job->at, cell))
-            return FAILED;
-        job->at++;
+    if (!job->is_through) {
+        stop = end - job->at > BLOCK_ROWS ? job->at + BLOCK_ROWS : end;
+        for (; job->at < stop && !is_full(job); job->at++) {
+            roaring_bitmap_remove(v->changed, job->at);
+            if (!gather_row(job, v, job->at, vector_cell(v, job->at)))
+                return FAILED;
+        }
+        job->is_through = job->at == end;
+        return job->is_through ? DONE : GO_ON;
     }
-    return job->at < end ? GO_ON : DONE;
+    while (!roaring_bitmap_is_empty(v->changed) && !is_full(job)) {
+        row = roaring_bitmap_minimum(v->changed);
+        roaring_bitmap_remove(v->changed, row);
+        if (!gather_row(job, v, row, vector_cell(v, row)))
+            return FAILED;
+    }
+    return roaring_bitmap_is_empty(v->changed) ? DONE : GO_ON;
 }
 
 static enum outcome
@@ -234,7 +250,7 @@ build(struct job *job)
 
     if (anx_loader_begin(job->ann, 0, &build.loader, &job->err) != ANX_OK)
         return FAILED;
-    for (job->at = 0; outcome == GO_ON;) {
+    while (outcome == GO_ON) {
         outcome = gather_shared(job);
         if ((outcome == GO_ON || outcome == DONE)
             && anx_loader_rows(build.loader, job->come.size / sizeof(uint64_t),
@@ -266,12 +282,21 @@ one_round(struct job *job)
     enum outcome outcome = GO_ON;
 
     job->n_moved = 0;
-    for (job->at = 0; outcome == GO_ON;) {
+    while (outcome == GO_ON) {
         outcome = gather_shared(job);
         if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
             outcome = FAILED;
     }
     return outcome == DONE ? GO_ON : outcome;
+}
+
+static void
+end_of_notes(struct vector_index *v)
+{
+    if (v->changed)
+        roaring_bitmap_free(v->changed);
+    v->changed = NULL;
+    v->is_quantizing = false;
 }
 
 /* Both locks held. */
@@ -285,7 +310,7 @@ change_places(struct job *job, struct vector_index *v)
     v->ann = job->ann;
     v->source = job->source;
     atomic_store(&v->is_quantized, true);
-    v->is_quantizing = false;
+    end_of_notes(v);
     job->ann = ann;
     job->source = source;
 }
@@ -305,7 +330,7 @@ finish_slice(struct job *job)
     v = find_index(job);
     if (v)
         vector_sweep(v);
-    for (job->at = 0; outcome == GO_ON && anx_clock_ns() < end_ns;) {
+    while (outcome == GO_ON && anx_clock_ns() < end_ns) {
         outcome = gather(job);
         if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
             outcome = FAILED;
@@ -354,7 +379,8 @@ prepare(struct job *job)
     if (v) {
         job->def = v->def->vector;
         job->dim = v->dim;
-        if (vector_ann_create(v, true, 1, &job->ann, &job->source, &job->err) != ANX_OK)
+        v->changed = roaring_bitmap_create(); /* before the first row is looked at */
+        if (vector_ann_create(v, true, 1, &job->ann, &job->source, &job->err) != ANX_OK || !v->changed)
             outcome = FAILED;
         if (job->source)
             job->source->index = NULL; /* it may go away while the new one is built */
@@ -372,7 +398,7 @@ give_up(struct job *job)
         struct vector_index *v = job->ns->indexes[i].vector;
 
         if (v && v->serial == job->serial) {
-            v->is_quantizing = false;
+            end_of_notes(v);
             v->retry_ns = job->err.message[0] ? anx_clock_ns() + RETRY_NS : 0;
         }
     }

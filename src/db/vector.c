@@ -98,6 +98,8 @@ vector_destroy(struct vector_index *index)
         roaring_bitmap_free(index->empty);
     if (index->any)
         roaring_bitmap_free(index->any);
+    if (index->changed)
+        roaring_bitmap_free(index->changed);
     anx_free(NULL, index->dead);
     anx_free(NULL, index);
 }
@@ -274,6 +276,8 @@ static void
 announce(struct vector_index *v, uint32_t row, uint32_t cell, const struct doc_vectors *vectors)
 {
     *(uint32_t *) chunks_at(&v->cells, row) = cell;
+    if (v->changed)
+        roaring_bitmap_add(v->changed, row);
     v->n_vector += cell >> 1;
     set_bit(v->empty, row, vectors->n == 0 || vectors->n_empty > 0);
     set_bit(v->any, row, vectors->n > 0 || (v->is_array && vectors->n_empty > 0));
@@ -298,6 +302,8 @@ vector_unpublish(struct vector_index *index, uint32_t row)
         bury_row(index, row, cell);
     if (cell != 0)
         *(uint32_t *) chunks_at(&index->cells, row) = cell & 1;
+    if (index->changed && cell > 1)
+        roaring_bitmap_add(index->changed, row);
     roaring_bitmap_remove(index->empty, row);
     roaring_bitmap_remove(index->any, row);
 }
@@ -478,6 +484,29 @@ vector_get_numbers(const struct vector_index *index, struct vector_numbers *out)
     };
 }
 
+/* The labels of a row stand for its floats (for what codes alone can tell). */
+static anx_status
+check_row(const struct vector_index *v, uint32_t row, uint32_t cell, anx_error *err)
+{
+    uint32_t n = cell >> 1, p = 0;
+    float *floats = anx_alloc_array(NULL, n, v->dim * sizeof(*floats));
+    anx_status st = ANX_OK;
+
+    if (!floats)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate %u vectors", n);
+    while (p < n && anx_index_contains(v->ann, vector_label(v, row, cell & 1, p)))
+        p++;
+    if (p < n)
+        st = anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is not in it", p, row);
+    else if (!vector_floats(v, row, cell, floats))
+        st = anx_fail(err, ANX_E_CORRUPT, "vector index: the vectors of row %u cannot be read", row);
+    for (p = 0; st == ANX_OK && p < n; p++)
+        if (!anx_index_holds(v->ann, vector_label(v, row, cell & 1, p), floats + (size_t) p * v->dim))
+            st = anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is another one in it", p, row);
+    anx_free(NULL, floats);
+    return st;
+}
+
 anx_status
 vector_check(const struct vector_index *index, anx_error *err)
 {
@@ -486,9 +515,10 @@ vector_check(const struct vector_index *index, anx_error *err)
     for (uint32_t row = 0; row < chunks_end(&index->cells); row++) {
         uint32_t cell = vector_cell(index, row);
 
-        for (uint32_t p = 0; p < cell >> 1; p++)
-            if (!anx_index_contains(index->ann, vector_label(index, row, cell & 1, p)))
-                return anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is not in it", p, row);
+        anx_status st = cell > 1 ? check_row(index, row, cell, err) : ANX_OK;
+
+        if (st != ANX_OK)
+            return st;
         n_vector += cell >> 1;
         if (cell > 1 && !roaring_bitmap_contains(index->any, row))
             return anx_fail(err, ANX_E_CORRUPT, "vector index: row %u has vectors and is not in ANY", row);

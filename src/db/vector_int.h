@@ -38,6 +38,8 @@ struct vector_index {
     anx_index *ann;               /* owned */
     struct vector_source *source; /* owned; what ann fetches from; NULL when the kind cannot be quantized */
     atomic_bool is_quantized;     /* ann has codes alone */
+    roaring_bitmap_t *changed; /* owned; while a thread quantizes: rows published or removed since it looked
+                                  (which is why it may change this under data_lock shared: nobody else does) */
     /* The holder of write_lock's. */
     bool is_quantizing;              /* a thread is at it */
     uint64_t retry_ns;               /* not before then, after a failure */

@@ -5,7 +5,6 @@
 #include "ann/hnsw/space.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -17,6 +16,7 @@
  * the few rows it concerns; a wider range wastes code precision on all (measured: 3.5 to 5 are equal within
  * noise). */
 #define CLIP_SIGMA 4.0f
+#define QUANTILE_BATCH 20 /* rows; what the quantile means to clients of the document database */
 /* 255^2 times this is below 2^31, the range of code distances. */
 #define LOSSLESS_DIM_MAX 32768
 
@@ -350,28 +350,55 @@ space_query(const struct space *space, const void *query, struct space_query *ou
 struct fit {
     float *sum;     /* [turned_dim] */
     float *buffer;  /* [turned_dim] */
-    float *values;  /* sampled components, for the quantile */
+    float *values;  /* magnitudes of one batch of the sample, for the quantile */
     size_t n_value, value_capacity;
+    double range_sum;
+    size_t n_batch;
     double energy;
 };
 
-static int
-compare_floats(const void *a, const void *b)
+/* The n-th largest (n >= 1) of x, which is reordered (Hoare's selection). */
+static float
+nth_largest(float *x, size_t size, size_t n)
 {
-    float x = *(const float *) a, y = *(const float *) b;
+    size_t low = 0, high = size - 1, want = n - 1;
 
-    return (x > y) - (x < y);
+    while (low < high) {
+        float pivot = x[low + (high - low) / 2];
+        size_t i = low, j = high;
+
+        for (;; i++, j--) {
+            while (x[i] > pivot)
+                i++;
+            while (x[j] < pivot)
+                j--;
+            if (i >= j)
+                break;
+            float t = x[i];
+
+            x[i] = x[j];
+            x[j] = t;
+        }
+        if (want <= j)
+            high = j;
+        else
+            low = j + 1;
+    }
+    return x[want];
 }
 
-/* The symmetric range that leaves (1 - quantile) of the sampled components outside. */
-static float
-quantile_range(struct fit *fit, float quantile)
+/* A batch of the sample is full (or ended): the range that leaves (1 - quantile) of it outside goes into the
+ * average. Averages over small batches keep a few rows far out from deciding for all. */
+static void
+end_batch(struct fit *fit, float quantile)
 {
-    size_t at;
+    size_t outside = (size_t) ((1 - (double) quantile) * (double) fit->n_value);
 
-    qsort(fit->values, fit->n_value, sizeof(float), compare_floats);
-    at = (size_t) ((float) (fit->n_value - 1) * quantile);
-    return fit->values[at];
+    if (fit->n_value == 0)
+        return;
+    fit->range_sum += (double) nth_largest(fit->values, fit->n_value, outside ? outside : 1);
+    fit->n_batch++;
+    fit->n_value = 0;
 }
 
 static void
@@ -408,13 +435,16 @@ fit_range(struct space *space, size_t n, const void *(*row)(const void *, size_t
 
             fit->energy += (double) v * v;
             largest = fmaxf(largest, v);
-            if (fit->n_value < fit->value_capacity)
+            if (fit->value_capacity)
                 fit->values[fit->n_value++] = v;
         }
+        if (fit->value_capacity && fit->n_value == fit->value_capacity)
+            end_batch(fit, quantile);
     }
+    end_batch(fit, quantile);
     range = CLIP_SIGMA * (float) sqrt(fit->energy / ((double) n * (double) space->turned_dim + 1e-30));
-    if (quantile > 0 && fit->n_value)
-        range = quantile_range(fit, quantile);
+    if (fit->n_batch)
+        range = (float) (fit->range_sum / (double) fit->n_batch);
     range = fminf(range, largest);
     if (!(range > 0))
         range = 1.0f;
@@ -426,7 +456,7 @@ anx_status
 space_fit(struct space *space, size_t n, const void *(*row)(const void *context, size_t i),
           const void *context, float quantile, anx_error *err)
 {
-    size_t capacity = quantile > 0 ? (size_t) 1 << 20 : 0;
+    size_t capacity = quantile > 0 ? QUANTILE_BATCH * space->turned_dim : 0;
     struct fit fit = { .value_capacity = capacity };
     anx_status st = ANX_OK;
 
