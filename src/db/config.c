@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "db/config_int.h"
+#include "db/embedding.h"
 #include "db/json_fields.h"
 #include "db/ns_int.h"
 
@@ -366,24 +367,39 @@ set_async_replication(struct database *db, const struct json_node *document, boo
 }
 
 static anx_status
+read_cache_rule(const struct json_node *node, struct embed_cache_rule *out, anx_error *err)
+{
+    struct json_fields in = { .object = node, .prefix = PREFIX "EmbeddersConfig: ", .err = err };
+    int64_t max_items = 0, hits = 1;
+
+    if (!fields_text(&in, "cache_tag", &out->tag))
+        fields_fail(&in, "Required paramenter 'cache_tag' is not found.");
+    fields_int(&in, "max_cache_items", 0, INT32_MAX, &max_items);
+    fields_int(&in, "hit_to_cache", 0, INT32_MAX, &hits);
+    out->max_items = (uint64_t) max_items;
+    out->hits = (uint64_t) hits;
+    return in.status;
+}
+
+static anx_status
 set_embedders(struct database *db, const struct json_node *document, bool apply, anx_error *err)
 {
     const struct json_node *list = json_member(document, "caches");
+    struct embed_cache_rule *rules;
+    size_t n = 0;
+    anx_status st = ANX_OK;
 
-    (void) db;
-    (void) apply;
     if (list && list->kind != JSON_ARRAY)
         return anx_fail(err, ANX_E_PARSE_JSON, PREFIX "Can't convert json field 'caches' to object or array");
-    for (size_t i = 0; list && i < list->list.n; i++) {
-        struct json_fields in = { .object = &list->list.items[i], .prefix = PREFIX, .err = err };
-
-        fields_text(&in, "cache_tag", &(anx_text) { NULL, 0 });
-        fields_int(&in, "max_cache_items", 0, INT64_MAX, &(int64_t) { 0 });
-        fields_int(&in, "hit_to_cache", 0, INT64_MAX, &(int64_t) { 0 });
-        if (in.status != ANX_OK)
-            return in.status;
-    }
-    return ANX_OK;
+    rules = anx_alloc_zeroed(NULL, list ? list->list.n + 1 : 1, sizeof(*rules));
+    if (!rules)
+        return anx_fail(err, ANX_E_NOMEM, "out of memory");
+    for (; st == ANX_OK && list && n < list->list.n; n++)
+        st = read_cache_rule(&list->list.items[n], &rules[n], err);
+    if (st == ANX_OK && apply)
+        st = embed_caches_configure(embedding_caches(db->embedding), rules, n, err);
+    anx_free(NULL, rules);
+    return st;
 }
 
 static anx_status

@@ -2,12 +2,15 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "db/config_int.h"
+#include "db/embedding.h"
 #include "db/json_fields.h"
 #include "db/ns_int.h"
 
 struct order {
     anx_text command, ns, index; /* "*": all */
     double data_part;
+    anx_text cache_tag;
+    uint32_t batch_size;
 };
 
 static anx_status
@@ -20,6 +23,8 @@ read_order(const struct json_node *action, struct order *out, anx_error *err)
     fields_text(&in, "namespace", &out->ns);
     fields_text(&in, "index", &out->index);
     fields_double(&in, "data_part", &out->data_part);
+    fields_text(&in, "cache_tag", &out->cache_tag);
+    fields_u32(&in, "batch_size", 0, INT32_MAX, &out->batch_size);
     return in.status;
 }
 
@@ -27,8 +32,12 @@ anx_status
 config_check_action(const struct json_node *action, anx_error *err)
 {
     struct order order;
+    anx_status st = read_order(action, &order, err);
 
-    return read_order(action, &order, err);
+    if (st == ANX_OK && anx_text_equal(order.command, ANX_TEXT("clear_embedders_cache")) &&
+        order.cache_tag.size == 0)
+        st = anx_fail(err, ANX_E_PARAMS, "Attempt to clear cache with unspecified cache_tag");
+    return st;
 }
 
 static bool
@@ -90,6 +99,12 @@ config_run_action(struct database *db, const struct json_node *action, anx_error
     size_t command = 0;
     anx_status st = read_order(action, &order, err);
 
+    if (st == ANX_OK && anx_text_equal(order.command, ANX_TEXT("clear_embedders_cache"))) {
+        embed_caches_clear(embedding_caches(db->embedding), order.cache_tag);
+        return ANX_OK;
+    }
+    if (st == ANX_OK && anx_text_equal(order.command, ANX_TEXT("create_embeddings")))
+        return embedding_jobs_start(db, order.ns, order.batch_size, err);
     while (command < ANX_COUNT_OF(commands)
            && !anx_text_equal(order.command, anx_text_of(commands[command].command)))
         command++;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "db/config_int.h"
+#include "db/embedding.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
 #include "db/stats_int.h"
@@ -109,7 +110,8 @@ database_open(struct engine *engine, anx_text name, struct database **out, anx_e
         db->settings = settings_create();
         db->stats = stats_create();
         db->transactions = tx_list_create(db);
-        if (!db->settings || !db->stats || !db->transactions)
+        db->embedding = embedding_create(db);
+        if (!db->settings || !db->stats || !db->transactions || !db->embedding)
             st = anx_fail(err, ANX_E_NOMEM, "out of memory");
     }
     if (st == ANX_OK && db->path)
@@ -162,6 +164,7 @@ database_destroy(struct database *db)
 {
     if (!db)
         return;
+    embedding_stop(db->embedding);
     tx_list_destroy(db->transactions);
     for (size_t i = 0; i < db->n_namespace; i++) {
         if (db->store && !atomic_load(&db->is_dropped))
@@ -170,6 +173,7 @@ database_destroy(struct database *db)
     }
     anx_free(NULL, db->namespaces);
     store_close(db->store);
+    embedding_destroy(db->embedding);
     if (db->dropped_path)
         remove_folder(db->dropped_path);
     anx_free(NULL, db->dropped_path);

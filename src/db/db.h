@@ -32,6 +32,11 @@ struct db_session {
     bool (*should_stop)(void *context); /* may be NULL (ANX_E_CANCELLED) */
     void *stop_context;
     size_t max_result_bytes; /* 0: no limit */
+    /* Told before the call waits for a service on the network (true) and when it goes on (false), so that a
+     * front end with few threads can see to the others meanwhile. False as an answer: there are too many who
+     * wait, and the call fails with ANX_E_BUSY. May be NULL. */
+    bool (*blocking)(void *context, bool begins);
+    void *blocking_context;
 };
 /* ANX_OK, ANX_E_TIMEOUT or ANX_E_CANCELLED; cheap enough for every hundredth row. */
 ANX_NODISCARD anx_status db_session_check(const struct db_session *session, anx_error *err);

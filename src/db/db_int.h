@@ -53,6 +53,7 @@ struct database {
     struct store_table *catalog;   /* definitions, metadata, names dictionaries (persist.c) */
     struct db_settings *settings;  /* what #config says; config.h */
     struct db_stats *stats;        /* stats.h; owned */
+    struct embedding *embedding;   /* embedding.h; owned */
     struct tx_list *transactions;  /* tx.c; owned; made by tx_list_create when the database is opened */
 };
 

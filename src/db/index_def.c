@@ -283,7 +283,10 @@ embedders_equal(const struct embedder_def *a, const struct embedder_def *b)
            && anx_text_equal(a->cache_tag, b->cache_tag)
            && texts_equal(a->fields, a->n_field, b->fields, b->n_field) && a->strategy == b->strategy
            && a->connections == b->connections && a->connect_timeout_ms == b->connect_timeout_ms
-           && a->read_timeout_ms == b->read_timeout_ms && a->write_timeout_ms == b->write_timeout_ms;
+           && a->read_timeout_ms == b->read_timeout_ms && a->write_timeout_ms == b->write_timeout_ms
+           && anx_text_equal(a->token_env, b->token_env) && a->retries == b->retries
+           && a->backoff_ms == b->backoff_ms && a->batch_size == b->batch_size
+           && a->is_list_api == b->is_list_api;
 }
 
 bool
@@ -363,6 +366,7 @@ pack_embedder(struct packer *packer, struct embedder_def *def)
     def->name = pack_text(packer, def->name);
     def->url = pack_text(packer, def->url);
     def->cache_tag = pack_text(packer, def->cache_tag);
+    def->token_env = pack_text(packer, def->token_env);
     def->fields = pack_texts(packer, def->fields, def->n_field);
 }
 

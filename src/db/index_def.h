@@ -29,6 +29,11 @@ struct embedder_def { /* embedding.upsert_embedder, embedding.query_embedder */
     size_t n_field;
     enum { EMBED_ALWAYS, EMBED_EMPTY_ONLY, EMBED_STRICT } strategy;
     unsigned connections, connect_timeout_ms, read_timeout_ms, write_timeout_ms;
+    /* Ours: not printed while they have their standard values. */
+    anx_text token_env; /* environment variable with a bearer token; "": none */
+    unsigned retries, backoff_ms; /* 0: none */
+    unsigned batch_size; /* inputs of a request; 0: the client's standard */
+    bool is_list_api; /* "api":"lists": the first generation of the protocol */
 };
 struct vector_def { /* config of a float_vector index */
     anx_metric metric;

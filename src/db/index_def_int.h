@@ -16,7 +16,11 @@ enum {
     EMBED_CONNECT_MS_DEFAULT = 300,
     EMBED_CONNECT_MS_MIN = 100,
     EMBED_IO_MS_DEFAULT = 5000,
-    EMBED_IO_MS_MIN = 500
+    EMBED_IO_MS_MIN = 500,
+    EMBED_RETRIES_MAX = 10,
+    EMBED_BACKOFF_MS_DEFAULT = 200,
+    EMBED_BACKOFF_MS_MAX = 60000,
+    EMBED_BATCH_MAX = 16384
 };
 
 const char *collate_mode_name(enum collate_mode mode);

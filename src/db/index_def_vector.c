@@ -117,6 +117,9 @@ read_pool(const struct json_node *pool, const char *which, struct embedder_def *
     };
 
     fields_u32(&in, "connections", 0, INT32_MAX, &out->connections);
+    fields_u32(&in, "retries", 0, EMBED_RETRIES_MAX, &out->retries);
+    fields_u32(&in, "retry_backoff_ms", 1, EMBED_BACKOFF_MS_MAX, &out->backoff_ms);
+    fields_u32(&in, "batch_size", 0, EMBED_BATCH_MAX, &out->batch_size);
     for (size_t i = 0; i < ANX_COUNT_OF(rows); i++)
         fields_u32(&in, rows[i].key, 0, INT32_MAX, rows[i].value);
     if (in.status != ANX_OK)
@@ -135,6 +138,49 @@ read_pool(const struct json_node *pool, const char *which, struct embedder_def *
                 "Configuration 'embedding:%s:pool:%s' should not be less than %u ms, in config '%u'", which,
                 rows[i].key, rows[i].min, *rows[i].value);
     return ANX_OK;
+}
+
+/* A token stays out of definitions, which every reader sees; the environment holds it under a name that says
+ * what it is for, so that a definition cannot send other variables of the server anywhere. */
+static anx_status
+check_token(const struct embedder_def *def, const char *which, anx_error *err)
+{
+    static const char prefix[] = "ANNEX_EMBEDDER_TOKEN";
+    size_t n = sizeof(prefix) - 1;
+    bool ok = def->token_env.size == 0 ||
+              (def->token_env.size >= n && memcmp(def->token_env.data, prefix, n) == 0);
+
+    for (size_t i = n; ok && i < def->token_env.size; i++)
+        ok = def->token_env.data[i] == '_' ||
+             (def->token_env.data[i] >= 'A' && def->token_env.data[i] <= 'Z') ||
+             (def->token_env.data[i] >= '0' && def->token_env.data[i] <= '9');
+    return ok ? ANX_OK
+              : anx_fail(err, ANX_E_PARAMS,
+                         "Configuration 'embedding:%s:token_env' should be a name of capital letters, digits "
+                         "and _ that "
+                         "begins with %s, in config '%.*s'",
+                         which, prefix, ANX_TEXT_ARG(def->token_env));
+}
+
+/* What the original does not have. */
+static anx_status
+read_own_keys(struct json_fields *in, const char *which, struct embedder_def *out)
+{
+    anx_text api = ANX_TEXT("objects");
+
+    out->token_env = ANX_TEXT("");
+    fields_text(in, "token_env", &out->token_env);
+    fields_text(in, "api", &api);
+    if (in->status != ANX_OK)
+        return in->status;
+    out->is_list_api = anx_text_equal(api, ANX_TEXT("lists"));
+    if (!out->is_list_api && !anx_text_equal(api, ANX_TEXT("objects")))
+        return anx_fail(
+            in->err, ANX_E_PARAMS,
+            "Configuration 'embedding:%s' unexpected field value 'api'. Set '%.*s', but expected 'objects' "
+            "or 'lists'",
+            which, ANX_TEXT_ARG(api));
+    return check_token(out, which, in->err);
 }
 
 static anx_status
@@ -166,6 +212,9 @@ read_embedder(const struct json_node *node, bool is_upsert, anx_arena *arena, st
     st = check_fields(out, which, err);
     if (st == ANX_OK && is_upsert)
         st = read_strategy(&in, which, out);
+    if (st == ANX_OK)
+        st = read_own_keys(&in, which, out);
+    out->backoff_ms = EMBED_BACKOFF_MS_DEFAULT;
     out->connections = EMBED_CONNECTIONS_DEFAULT;
     out->connect_timeout_ms = EMBED_CONNECT_MS_DEFAULT;
     out->read_timeout_ms = out->write_timeout_ms = EMBED_IO_MS_DEFAULT;
@@ -377,11 +426,21 @@ print_embedder(const struct embedder_def *def, const char *which, anx_buffer *ou
         anx_buffer_text(out, i ? ANX_TEXT(",") : ANX_TEXT(",\"fields\":["));
         json_print_text(out, def->fields[i]);
     }
+    anx_buffer_text(out, def->n_field ? ANX_TEXT("]") : ANX_TEXT(""));
+    if (def->token_env.size > 0) {
+        anx_buffer_text(out, ANX_TEXT(",\"token_env\":"));
+        json_print_text(out, def->token_env);
+    }
+    if (def->is_list_api)
+        anx_buffer_text(out, ANX_TEXT(",\"api\":\"lists\""));
     anx_buffer_printf(out,
-                      "%s,\"pool\":{\"connections\":%u,\"connect_timeout_ms\":%u,\"read_timeout_ms\":%u,"
-                      "\"write_timeout_ms\":%u}}",
-                      def->n_field ? "]" : "", def->connections, def->connect_timeout_ms,
-                      def->read_timeout_ms, def->write_timeout_ms);
+                      ",\"pool\":{\"connections\":%u,\"connect_timeout_ms\":%u,\"read_timeout_ms\":%u,"
+                      "\"write_timeout_ms\":%u",
+                      def->connections, def->connect_timeout_ms, def->read_timeout_ms, def->write_timeout_ms);
+    if (def->retries > 0)
+        anx_buffer_printf(out, ",\"retries\":%u,\"retry_backoff_ms\":%u", def->retries, def->backoff_ms);
+    print_number(out, "batch_size", def->batch_size);
+    anx_buffer_text(out, ANX_TEXT("}}"));
 }
 
 static void

@@ -133,8 +133,9 @@ survey_bracket(struct survey *s, const struct query_bracket *bracket)
 
 /* ---- The condition itself ---- */
 
+/* Why a text has no vector. */
 static anx_status
-check_text(struct exec *x, anx_text field, const struct ns_index *index)
+fail_text(struct exec *x, const struct query_knn *knn, anx_text field, const struct ns_index *index)
 {
     if (!index)
         return anx_fail(x->err, ANX_E_PARAMS, "Can't find field by name or json path: '%.*s'",
@@ -146,8 +147,11 @@ check_text(struct exec *x, anx_text field, const struct ns_index *index)
         return anx_fail(x->err, ANX_E_NOT_VALID,
                         "Trying to find knn by string. No Embedder configured for index '%.*s'",
                         ANX_TEXT_ARG(field));
-    return anx_fail(x->err, ANX_E_UNSUPPORTED, "Automatic embedding is not available yet: index '%.*s'",
-                    ANX_TEXT_ARG(field));
+    if (knn->failure && x->err)
+        *x->err = *knn->failure;
+    return knn->failure ? knn->failure->status
+                        : anx_fail(x->err, ANX_E_SERVICE, "The text for index '%.*s' was not embedded",
+                                   ANX_TEXT_ARG(field));
 }
 
 static bool
@@ -164,7 +168,7 @@ bind_knn(struct exec *x, struct part *part, const struct query_entry *entry)
     struct knn *knn = &part->knn;
 
     if (!entry->knn.vector)
-        return check_text(x, entry->field, index);
+        return fail_text(x, &entry->knn, entry->field, index);
     if (!index || !index->vector)
         return anx_fail(x->err, ANX_E_PARAMS, "KNN allowed only for float vector index; %.*s is not %s",
                         ANX_TEXT_ARG(entry->field), index ? "float vector index" : "indexed field");

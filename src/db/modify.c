@@ -6,7 +6,8 @@
 #include "base/error.h"
 #include "db/config.h"
 #include "db/db_int.h"
-#include "db/ns_life.h"
+#include "db/embedding.h"
+#include "db/ns_int.h"
 #include "db/persist.h"
 #include "db/select.h"
 #include "db/stats.h"
@@ -157,6 +158,9 @@ update_row(struct modify *m, struct piece *piece, uint32_t row, bool *is_moved, 
 
     if (st == ANX_OK)
         st = update_document(&context, m->query, rows_get(m->ns->rows, row), vectors, &draft, err);
+    if (st == ANX_OK && m->memo)
+        st = embed_memo_update(m->memo, m->ns, m->query, rows_get(m->ns->rows, row), context.arena, &draft,
+                               err);
     if (st == ANX_OK)
         st = check_key(m->ns, &draft, row, context.arena, is_moved, err);
     if (st == ANX_OK)
@@ -196,6 +200,66 @@ update_piece(struct modify *m, const uint32_t *rows, size_t n, size_t *n_done, a
     }
     st = piece_apply(m, &piece, err);
     return st == ANX_OK ? show_items(m, &piece, *n_done, err) : st;
+}
+
+/* ---- What an UPDATE needs of embedders ---- */
+
+/* Numbers that serial() gave to a survey are given again. write_lock held, nobody else gives any. */
+static anx_status
+keep_serials(struct modify *m, anx_text *values, bool restore, anx_error *err)
+{
+    anx_status st = ANX_OK;
+
+    for (size_t i = 0; st == ANX_OK && i < m->query->n_update; i++) {
+        anx_text key = anx_arena_printf(m->arena, "_SERIAL_%.*s", ANX_TEXT_ARG(m->query->updates[i].path));
+        anx_text now = { NULL, 0 };
+
+        if (!key.data)
+            return anx_fail(err, ANX_E_NOMEM, "could not allocate the name of a counter");
+        st = meta_get(m->ns, key, m->arena, restore ? &now : &values[i], err);
+        if (st == ANX_E_NOT_FOUND)
+            st = ANX_OK;
+        if (st == ANX_OK && restore && !anx_text_equal(now, values[i]))
+            st = meta_restore(m->ns, key, values[i].data ? values[i] : ANX_TEXT("0"), err);
+    }
+    return st;
+}
+
+static anx_status
+survey_row(struct modify *m, struct store_batch *batch, uint32_t row, anx_error *err)
+{
+    struct update_context context = { m->ns, batch, m->piece };
+    struct doc doc = rows_get(m->ns->rows, row);
+    struct doc_vectors *vectors;
+    struct doc_draft draft;
+    anx_status st;
+
+    anx_arena_reset(m->piece);
+    st = ns_row_vectors(m->ns, row, m->piece, &vectors, err);
+    if (st == ANX_OK)
+        st = update_document(&context, m->query, doc, vectors, &draft, err);
+    return st == ANX_OK ? embed_memo_update(m->memo, m->ns, m->query, doc, m->piece, &draft, err) : st;
+}
+
+/* Works out the new version of every row without keeping any; what embeddings they need is noted. An error
+ * stops it: the rows before that one still get theirs, and the update itself then meets the error. */
+static anx_status
+survey_rows(struct modify *m, const uint32_t *rows, size_t n, anx_error *err)
+{
+    anx_text *serials = anx_arena_array(m->arena, m->query->n_update + 1, sizeof(*serials));
+    struct store_batch *batch = NULL;
+    anx_status st = serials ? keep_serials(m, serials, false, err)
+                            : anx_fail(err, ANX_E_NOMEM, "could not allocate an update");
+
+    if (st == ANX_OK)
+        st = persist_begin(m->ns, &batch, err);
+    if (st != ANX_OK)
+        return st;
+    for (size_t i = 0; st == ANX_OK && i < n; i++)
+        st = survey_row(m, batch, rows[i], NULL);
+    store_batch_destroy(batch);
+    m->is_waiting = embed_memo_pending(m->memo) > 0;
+    return keep_serials(m, serials, true, err);
 }
 
 /* ---- DELETE ---- */
@@ -238,7 +302,9 @@ modify_run(struct modify *m, anx_error *err)
         if (!m->configs)
             st = anx_fail(err, ANX_E_NOMEM, "could not allocate a list of documents");
     }
-    for (size_t at = 0; st == ANX_OK && at < n; at += n_done) {
+    if (st == ANX_OK && m->memo && !m->undo)
+        st = survey_rows(m, rows, n, err);
+    for (size_t at = 0; st == ANX_OK && !m->is_waiting && at < n; at += n_done) {
         n_done = n - at < PIECE_ROWS ? n - at : PIECE_ROWS;
         st = m->session ? db_session_check(m->session, err) : ANX_OK;
         if (st == ANX_OK && m->query->type == QUERY_UPDATE)
@@ -247,6 +313,17 @@ modify_run(struct modify *m, anx_error *err)
             st = delete_piece(m, rows + at, n_done, err);
     }
     return st;
+}
+
+anx_status
+modify_plan(struct modify *m, anx_error *err)
+{
+    if (m->query->type != QUERY_UPDATE || !embed_touches(m->ns, m->query))
+        return ANX_OK;
+    if (!m->memo)
+        m->memo = embed_memo_create(m->db);
+    return m->memo ? embed_memo_plan(m->memo, m->ns, err)
+                   : anx_fail(err, ANX_E_NOMEM, "could not allocate an update");
 }
 
 /* ---- Requests ---- */
@@ -277,7 +354,33 @@ modify_locked(struct modify *m, anx_error *err)
     if (m->query->type == QUERY_TRUNCATE)
         return truncate_locked(m, err);
     st = write_check_ns(m->ns, err);
+    if (st == ANX_OK)
+        st = modify_plan(m, err);
     return st == ANX_OK ? modify_run(m, err) : st;
+}
+
+/* Embeddings are asked for without the lock, until the update finds all it needs. */
+static anx_status
+modify_rounds(struct modify *m, anx_error *err)
+{
+    anx_status st = ANX_OK;
+
+    for (unsigned round = 0; st == ANX_OK; round++) {
+        m->is_waiting = false;
+        pthread_mutex_lock(&m->ns->write_lock);
+        st = modify_locked(m, err);
+        pthread_mutex_unlock(&m->ns->write_lock);
+        if (st != ANX_OK || !m->is_waiting)
+            break;
+        st = round < EMBED_ROUNDS ? embed_memo_run(m->memo, m->session, err)
+                                  : anx_fail(err, ANX_E_BUSY,
+                                             "documents of namespace '%s' change faster than they "
+                                             "can be embedded",
+                                             m->ns->name);
+    }
+    embed_memo_destroy(m->memo);
+    m->memo = NULL;
+    return st;
 }
 
 static anx_status
@@ -286,9 +389,7 @@ modify_ns(struct modify *m, anx_error *err)
     anx_error wait_err;
     anx_status st, waited;
 
-    pthread_mutex_lock(&m->ns->write_lock);
-    st = modify_locked(m, err);
-    pthread_mutex_unlock(&m->ns->write_lock);
+    st = modify_rounds(m, err);
     waited = persist_wait(m->ns, m->ticket, &wait_err);
     if (waited != ANX_OK) {
         if (err)
@@ -330,6 +431,8 @@ db_modify(struct database *db, const struct query *query, const struct db_sessio
     m.result = *out;
     if (st == ANX_OK && (!m.arena || !m.piece))
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate a query");
+    if (st == ANX_OK)
+        st = embed_query_texts(db, query, session, m.arena, &m.query, err);
     if (st == ANX_OK)
         st = system_ns_kind(m.ns) == SYSTEM_STATS ? modify_system(&m, err) : modify_ns(&m, err);
     if (st != ANX_OK) {

@@ -18,9 +18,13 @@ struct modify {
     struct store_batch *batch;
     size_t n_affected;
     uint64_t ticket;
+    struct embed_memo *memo; /* of an UPDATE that may change what embedders read; NULL otherwise */
+    bool is_waiting; /* nothing was done: the memo has requests that must be run first */
     anx_text *configs; /* new documents of #config, to be applied when the locks are released */
     size_t n_config;
 };
+/* Sees which embedders an UPDATE may need. A lock of the namespace held. */
+ANX_NODISCARD anx_status modify_plan(struct modify *m, anx_error *err);
 /* write_lock held, and data_lock exclusively when undo is set. */
 ANX_NODISCARD anx_status modify_run(struct modify *m, anx_error *err);
 

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "db/embedding.h"
 #include "db/ns_int.h"
 #include "db/pending.h"
 #include "db/system.h"
@@ -94,6 +95,8 @@ ns_destroy(struct ns *ns)
 {
     struct ns_content content = { 0 };
 
+    if (ns->kind == NS_ORDINARY && ns->database)
+        embedding_forget(ns, (anx_text) { NULL, 0 });
     content_swap(ns, &content);
     for (size_t i = 0; i < content.n_index; i++)
         index_fini(&content.indexes[i]);

@@ -3,6 +3,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "db/embedding.h"
 #include "db/index_def_int.h"
 #include "db/ns_rebuild.h"
 
@@ -469,6 +470,8 @@ drop_locked(struct ns *ns, anx_text name, anx_error *err)
     ann_cache_drop(ns, index);
     st = ns_rebuild(ns, list, ns->n_index - 1, false, err);
     anx_free(NULL, list);
+    if (st == ANX_OK)
+        embedding_forget(ns, name);
     return st;
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "db/embedding.h"
 #include "db/merge_int.h"
 #include "db/stats.h"
 
@@ -112,7 +113,9 @@ select_result(struct database *db, const struct query *query, const struct db_se
         return anx_fail(err, ANX_E_NOMEM, "could not allocate memory for a query");
     if (query->explain)
         result->explain.start_ns = anx_clock_ns();
-    st = exec_open(&result->exec, query, NULL);
+    st = embed_query_texts(db, query, session, result->arena, &query, err);
+    if (st == ANX_OK)
+        st = exec_open(&result->exec, query, NULL);
     call->lock_ns += result->exec.lock_ns;
     if (st == ANX_OK)
         st = compile_parts(result, query);

@@ -15,6 +15,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "db/config_int.h"
+#include "db/embedding.h"
 #include "db/ns_int.h"
 #include "db/stats_int.h"
 
@@ -367,6 +368,7 @@ print_counter(struct counter *counter, anx_buffer *out)
         (unsigned long long) counter->min_us, (unsigned long long) counter->max_us);
 }
 
+/* All but the indexes. */
 static void
 print_ns_counters(struct ns_counters *ns, anx_text name, anx_buffer *out)
 {
@@ -388,7 +390,37 @@ print_ns_counters(struct ns_counters *ns, anx_text name, anx_buffer *out)
         (unsigned long long) ns->transactions.min_us, (unsigned long long) ns->transactions.max_us);
     anx_buffer_text(out, ANX_TEXT(",\"query_count_cache\":{\"is_active\":false,\"total_queries\":0,"
                                   "\"cache_hit_rate\":0.0},\"join_cache\":{\"is_active\":false,"
-                                  "\"total_queries\":0,\"cache_hit_rate\":0.0},\"indexes\":[]}"));
+                                  "\"total_queries\":0,\"cache_hit_rate\":0.0},\"indexes\":["));
+}
+
+/* Embedders of the indexes, and the end of the object. No lock held. */
+static void
+print_ns_embedders(struct database *db, anx_text name, anx_buffer *out)
+{
+    struct ns *ns = list_find(db, name);
+    bool is_first = true;
+
+    if (ns)
+        pthread_rwlock_rdlock(&ns->data_lock);
+    for (size_t i = 0; ns && !ns->is_dropped && i < ns->n_index; i++) {
+        const struct vector_def *def = &ns->indexes[i].def->vector;
+
+        if (!ns->indexes[i].vector || (!def->upsert_embedder.is_set && !def->query_embedder.is_set))
+            continue;
+        anx_buffer_text(out, is_first ? ANX_TEXT("{") : ANX_TEXT(",{"));
+        embedding_print_perf(ns, ns->indexes[i].def, out);
+        anx_buffer_text(out, ANX_TEXT("\"name\":"));
+        json_print_text(out, ns->indexes[i].def->name);
+        anx_buffer_char(out, '}');
+        is_first = false;
+    }
+    anx_buffer_char(out, ']');
+    if (ns) {
+        embedding_jobs_print(ns, out);
+        pthread_rwlock_unlock(&ns->data_lock);
+        ns_release(ns);
+    }
+    anx_buffer_char(out, '}');
 }
 
 /* Every namespace there is, also those that nobody has asked yet. */
@@ -414,6 +446,7 @@ stats_print_perf(struct database *db, anx_buffer *out, anx_error *err)
             ns = ns->next;
         print_ns_counters(ns, names[i], out);
         pthread_mutex_unlock(&db->stats->lock);
+        print_ns_embedders(db, names[i], out);
     }
     anx_arena_destroy(arena);
     return st;

@@ -2,6 +2,7 @@
  * Prometheus, which come from the same numbers. */
 #include "base/error.h"
 #include "db/config_int.h"
+#include "db/embedding.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
 #include "db/pending.h"
@@ -45,7 +46,7 @@ print_size(anx_buffer *out, const char *key, size_t value)
 }
 
 static void
-print_index(const struct ns_index *index, anx_buffer *out)
+print_index(struct ns *ns, const struct ns_index *index, anx_buffer *out)
 {
     struct vector_numbers numbers;
 
@@ -58,6 +59,7 @@ print_index(const struct ns_index *index, anx_buffer *out)
         anx_buffer_printf(out, "\"is_built\":%s,", numbers.is_built ? "true" : "false");
         if (index->def->index_type == INDEX_HNSW)
             anx_buffer_printf(out, "\"is_quantized\":%s,", numbers.is_quantized ? "true" : "false");
+        embedding_print_status(ns, index->def, out);
     } else if (index->scalar) {
         print_size(out, "uniq_keys_count", scalar_unique(index->scalar));
         print_size(out, "indexing_struct_size", scalar_memory(index->scalar));
@@ -117,7 +119,7 @@ print_namespace(struct ns *ns, anx_buffer *out)
     for (size_t i = 0; i < ns->n_index; i++) {
         if (i > 0)
             anx_buffer_char(out, ',');
-        print_index(&ns->indexes[i], out);
+        print_index(ns, &ns->indexes[i], out);
     }
     anx_buffer_printf(out, "],\"tags_matcher\":{\"tags_count\":%u,\"max_tags_count\":%d,\"version\":%u,"
                            "\"state_token\":%u}}",
@@ -155,7 +157,12 @@ print_each(void *context, struct ns *ns)
 anx_status
 system_print_memstats(struct database *db, anx_buffer *out, anx_error *err)
 {
-    return atomic_load(&db->settings->memstats) ? system_each_ns(db, print_each, out, err) : ANX_OK;
+    if (!atomic_load(&db->settings->memstats))
+        return ANX_OK;
+    anx_buffer_text(out, ANX_TEXT("{\"name\":\"!embedders\",\"type\":\"embedders\",\"embedding_caches\":["));
+    embed_caches_print(embedding_caches(db->embedding), out);
+    anx_buffer_text(out, ANX_TEXT("]}"));
+    return system_each_ns(db, print_each, out, err);
 }
 
 /* ---- Prometheus ---- */
@@ -209,6 +216,7 @@ engine_print_metrics(struct engine *engine, anx_buffer *out)
         for (size_t i = 0; i < n; i++) {
             (void) system_each_ns(databases[i], gauge_each, &gauges, NULL);
             stats_print_metrics(databases[i], out);
+            embedding_print_metrics(databases[i], out);
             database_release(databases[i]);
         }
     for (size_t i = 0; i < ANX_COUNT_OF(parts); i++) {

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "db/db_int.h"
+#include "db/embedding.h"
 #include "db/modify.h"
 #include "db/persist.h"
 #include "db/stats.h"
@@ -40,6 +41,7 @@ struct tx {
     anx_arena *arena; /* of the steps; owned */
     struct tx_step *first, **end;
     size_t n_doc, n_query;
+    struct embed_memo *memo; /* what embedders gave for its documents; owned, NULL until one is needed */
     bool is_finished;
     /* Guarded by list->lock. */
     struct tx *next;
@@ -71,6 +73,7 @@ tx_list_create(struct database *db)
 static void
 tx_free(struct tx *tx)
 {
+    embed_memo_destroy(tx->memo);
     ns_release(tx->ns);
     anx_arena_destroy(tx->arena);
     pthread_mutex_destroy(&tx->lock);
@@ -320,9 +323,11 @@ add_step(struct tx *tx, struct tx_step step, anx_error *err)
     return ANX_OK;
 }
 
-/* Parses every document. *good: where the last good one ends, *n_doc: how many there are. */
+/* Parses every document, and with `source` puts embeddings into them. *good: where the last good one ends,
+ * *n_doc: how many there are. */
 static anx_status
-parse_all(struct tx *tx, anx_text json, size_t *good, size_t *n_doc, anx_error *err)
+parse_all(struct tx *tx, anx_text json, const struct write_source *source, size_t *good, size_t *n_doc,
+          anx_error *err)
 {
     struct json_reader *reader = json_reader_create();
     anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
@@ -337,9 +342,15 @@ parse_all(struct tx *tx, anx_text json, size_t *good, size_t *n_doc, anx_error *
     pthread_rwlock_rdlock(&tx->ns->data_lock); /* for the shape */
     if (st == ANX_OK)
         st = ns_check_alive(tx->ns, err);
+    if (st == ANX_OK && source)
+        st = embed_memo_plan(tx->memo, tx->ns, err);
     while (st == ANX_OK) {
         st = json_read_doc(reader, json, &at, &more, tx->ns->names, &tx->ns->shape, arena, &draft, err);
         if (st != ANX_OK || !more)
+            break;
+        if (source)
+            st = embed_memo_apply(tx->memo, tx->ns, source->precepts, source->n_precept, arena, &draft, err);
+        if (st != ANX_OK)
             break;
         anx_arena_reset(arena);
         *good = at;
@@ -351,23 +362,82 @@ parse_all(struct tx *tx, anx_text json, size_t *good, size_t *n_doc, anx_error *
     return st;
 }
 
+static anx_status
+need_memo(struct tx *tx, struct database *db, anx_error *err)
+{
+    if (!tx->memo)
+        tx->memo = embed_memo_create(db);
+    return tx->memo ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a transaction");
+}
+
+/* Asks for what the documents json[0 .. *good) need of embedders: now, so that whoever adds a document hears
+ * of a failure, and the commit need not wait. A failure leaves those before it. */
+static anx_status
+embed_step(struct database *db, struct tx *tx, struct write_source *source, const struct db_session *session,
+           size_t *good, size_t *n_doc, anx_error *err)
+{
+    size_t end;
+    bool is_needed;
+    anx_status st;
+
+    pthread_rwlock_rdlock(&tx->ns->data_lock);
+    is_needed = ns_has_upsert_embedder(tx->ns);
+    pthread_rwlock_unlock(&tx->ns->data_lock);
+    if (!is_needed || source->mode == WRITE_DELETE)
+        return ANX_OK;
+    st = need_memo(tx, db, err);
+    source->memo = tx->memo;
+    source->json.size = *good;
+    source->reader = json_reader_create();
+    if (st == ANX_OK && !source->reader)
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a reader");
+    if (st == ANX_OK)
+        st = write_look_ahead(source, tx->ns, SIZE_MAX, SIZE_MAX, &end, err);
+    json_reader_destroy(source->reader);
+    for (unsigned round = 0; st == ANX_OK; round++) {
+        st = embed_memo_run(tx->memo, session, err);
+        if (st == ANX_OK)
+            st = parse_all(tx, source->json, source, good, n_doc, err);
+        if (st != ANX_OK || embed_memo_pending(tx->memo) == 0 || round == EMBED_ROUNDS)
+            break; /* what is still missing, the commit asks for */
+    }
+    embed_memo_forget_pending(tx->memo);
+    return st;
+}
+
 anx_status
 db_tx_write(struct database *db, anx_text id, enum db_write_mode mode, anx_text json,
             const anx_text *precepts, size_t n_precept, const struct db_session *session, anx_error *err)
 {
     struct tx_step step = { .mode = mode, .n_precept = n_precept };
+    struct write_source source = { .mode = mode, .json = json };
     struct precept *read = NULL;
     size_t n_doc = 0;
     struct tx *tx;
-    anx_error add_err;
-    anx_status st = tx_acquire(db, id, &tx, err), added = ANX_OK;
+    anx_error add_err, embed_err;
+    anx_status st = tx_acquire(db, id, &tx, err), added = ANX_OK, embedded;
 
     if (st == ANX_OK && session)
         st = db_session_check(session, err);
     if (st == ANX_OK)
         st = precepts_read(precepts, n_precept, tx->arena, &read, err);
+    if (st == ANX_OK && n_precept > 0) {
+        pthread_rwlock_rdlock(&tx->ns->data_lock);
+        st = mode == WRITE_DELETE ? ANX_OK : embed_check_precepts(tx->ns, read, n_precept, err);
+        pthread_rwlock_unlock(&tx->ns->data_lock);
+    }
     if (st == ANX_OK)
-        st = parse_all(tx, json, &json.size, &n_doc, err);
+        st = parse_all(tx, json, NULL, &json.size, &n_doc, err);
+    source.precepts = read;
+    source.n_precept = n_precept;
+    embedded = n_doc > 0 ? embed_step(db, tx, &source, session, &json.size, &n_doc, &embed_err) : ANX_OK;
+    if (embedded != ANX_OK) {
+        st = embedded;
+        if (err)
+            *err = embed_err;
+    }
+    if (embedded == ANX_E_NOMEM || embedded == ANX_E_TIMEOUT || embedded == ANX_E_CANCELLED)
+        n_doc = 0; /* nobody knows which of them was embedded */
     step.precepts = read;
     step.text = json;
     step.n_doc = n_doc;
@@ -406,6 +476,13 @@ db_tx_query(struct database *db, anx_text id, const struct query *query, const s
         st = db_session_check(session, err);
     if (st == ANX_OK)
         st = check_query(query, err);
+    if (st == ANX_OK)
+        st = embed_query_texts(db, query, session, tx->arena, &query, err);
+    if (st == ANX_OK && embed_query_failure(query)) {
+        st = embed_query_failure(query)->status;
+        if (err)
+            *err = *embed_query_failure(query);
+    }
     if (st == ANX_OK) {
         query_print_sql(query, false, &sql);
         if (sql.failed)
@@ -444,6 +521,7 @@ read_step(struct commit *c, const struct tx_step *step, struct changes *changes,
 
     source.precepts = step->precepts;
     source.n_precept = step->n_precept;
+    source.memo = c->tx->memo;
     while (st == ANX_OK && more)
         st = write_next(&source, &sink, &more, err);
     c->n_affected += sink.n_affected;
@@ -458,7 +536,7 @@ commit_documents(struct commit *c, anx_error *err)
 
     for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
         st = read_step(c, step, &changes, err);
-    if (st != ANX_OK) {
+    if (st != ANX_OK || embed_memo_pending(c->tx->memo) > 0) {
         store_batch_destroy(c->batch);
         return st;
     }
@@ -490,6 +568,8 @@ run_query(struct commit *c, const struct tx_step *step, struct undo *undo, anx_e
     query.strict = STRICT_NONE;
     m.undo = undo;
     m.batch = c->batch;
+    if (c->tx->memo && query.type == QUERY_UPDATE && embed_touches(c->ns, &query))
+        m.memo = c->tx->memo;
     st = modify_run(&m, err);
     c->n_affected += m.n_affected;
     return st;
@@ -499,16 +579,18 @@ static anx_status
 commit_steps(struct commit *c, anx_error *err)
 {
     struct undo undo = { .ns = c->ns, .arena = c->arena };
+    bool is_waiting;
     anx_status st = ANX_OK;
 
     pthread_rwlock_wrlock(&c->ns->data_lock);
     for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
         st = step->is_query ? run_query(c, step, &undo, err) : run_documents(c, step, &undo, err);
-    if (st == ANX_OK)
+    is_waiting = st == ANX_OK && embed_memo_pending(c->tx->memo) > 0;
+    if (st == ANX_OK && !is_waiting)
         st = persist_submit(c->ns, c->batch, &c->ticket, err);
     else
         store_batch_destroy(c->batch);
-    if (st != ANX_OK)
+    if (st != ANX_OK || is_waiting)
         undo_run(&undo);
     pthread_rwlock_unlock(&c->ns->data_lock);
     ns_sweep(c->ns);
@@ -520,11 +602,40 @@ commit_locked(struct commit *c, anx_error *err)
 {
     anx_status st = write_check_ns(c->ns, err);
 
+    if (st == ANX_OK && ns_has_upsert_embedder(c->ns))
+        st = need_memo(c->tx, c->db, err);
+    if (st == ANX_OK && c->tx->memo)
+        st = embed_memo_plan(c->tx->memo, c->ns, err);
     if (st == ANX_OK)
         st = persist_begin(c->ns, &c->batch, err);
     if (st != ANX_OK)
         return st;
     return c->tx->n_query > 0 ? commit_steps(c, err) : commit_documents(c, err);
+}
+
+/* Nearly always one: the documents' embeddings are there. Not those of an UPDATE, and not when an index was
+ * given another embedder meanwhile: then nothing is done, they are asked for without a lock, and it is tried
+ * again. */
+static anx_status
+commit_rounds(struct commit *c, anx_error *err)
+{
+    anx_status st = ANX_OK;
+
+    for (unsigned round = 0; st == ANX_OK; round++) {
+        c->n_affected = 0;
+        anx_arena_reset(c->arena);
+        pthread_mutex_lock(&c->ns->write_lock);
+        st = commit_locked(c, err);
+        pthread_mutex_unlock(&c->ns->write_lock);
+        if (st != ANX_OK || embed_memo_pending(c->tx->memo) == 0)
+            break;
+        st = round < EMBED_ROUNDS ? embed_memo_run(c->tx->memo, c->session, err)
+                                  : anx_fail(err, ANX_E_BUSY,
+                                             "documents of namespace '%s' change faster than they "
+                                             "can be embedded",
+                                             c->ns->name);
+    }
+    return st;
 }
 
 static anx_status
@@ -537,9 +648,7 @@ commit_run(struct commit *c, anx_error *err)
     c->reader = json_reader_create();
     c->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
     if (c->reader && c->arena) {
-        pthread_mutex_lock(&c->ns->write_lock);
-        st = commit_locked(c, err);
-        pthread_mutex_unlock(&c->ns->write_lock);
+        st = commit_rounds(c, err);
     } else {
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate a commit");
     }

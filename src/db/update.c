@@ -3,6 +3,7 @@
 #include "db/update.h"
 
 #include "base/error.h"
+#include "db/embedding.h"
 #include "db/precept.h"
 #include "query/expression.h"
 
@@ -79,6 +80,17 @@ make_change(const struct update_context *context, const struct query_update *upd
     }
 }
 
+/* "SET vec = skip_embedding()" changes nothing; that it stands there is what matters. */
+static anx_status
+check_skip(const struct ns *ns, anx_text path, anx_error *err)
+{
+    const struct ns_index *index = ns_index_find(ns, path);
+
+    return index && index->vector
+               ? ANX_OK
+               : anx_fail(err, ANX_E_LOGIC, "'skip_embedding' posible only on float vector index");
+}
+
 anx_status
 update_document(const struct update_context *context, const struct query *query, struct doc doc,
                 const struct doc_vectors *vectors, struct doc_draft *out, anx_error *err)
@@ -91,6 +103,10 @@ update_document(const struct update_context *context, const struct query *query,
         return anx_fail(err, ANX_E_NOMEM, "could not allocate the changes of a document");
     *out = (struct doc_draft) { .doc = doc, .vectors = (struct doc_vectors *) vectors };
     for (size_t i = 0; st == ANX_OK && i < query->n_update; i++) {
+        if (is_skip_embedding(&query->updates[i])) {
+            st = check_skip(context->ns, query->updates[i].path, err);
+            continue;
+        }
         if (query->updates[i].form == UPDATE_EXPRESSION && n > 0) { /* it must see what was set so far */
             st = doc_update(out->doc, out->vectors, changes, n, context->ns->names, &context->ns->shape,
                             context->arena, out, err);

@@ -361,6 +361,9 @@ evaluate_number(struct evaluation *e, const struct expression *x, struct operand
     case EXPR_SERIAL:
         st = serial_next(e->context->ns, e->target, e->context->batch, e->context->arena, &serial, e->err);
         return st == ANX_OK ? set_integer(e, serial, out) : st;
+    case EXPR_SKIP_EMBEDDING:
+        return anx_fail(e->err, ANX_E_PARAMS, "skip_embedding() must stand alone behind SET %.*s =",
+                        ANX_TEXT_ARG(e->target));
     case EXPR_ARRAY_LEN:
         return array_length(e, x->text, out);
     case EXPR_NEGATE:

@@ -6,12 +6,14 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "db/config.h"
+#include "db/embedding.h"
 #include "db/persist.h"
 #include "db/stats.h"
 
 /* A piece: enough documents that a batch of vectors keeps all threads busy and a large body builds its graph
  * in bulk, few enough that their parsed form stays small. Taste. */
 #define PIECE_DOCS 65536
+#define PIECE_EMBEDDED 16384 /* the same where documents are embedded: their vectors wait together. Taste. */
 #define PIECE_BYTES ((size_t) 64 << 20)
 #define DOC_BYTES_SMALL 16 /* for guessing how many documents a text holds: few are smaller */
 
@@ -79,6 +81,11 @@ write_next(struct write_source *source, struct write_sink *sink, bool *more, anx
     if (st != ANX_OK || !*more)
         return st;
     if (source->n_precept > 0 && source->mode != WRITE_DELETE)
+        st = embed_check_precepts(c->ns, source->precepts, source->n_precept, err);
+    if (st == ANX_OK && source->memo && source->mode != WRITE_DELETE)
+        st =
+            embed_memo_apply(source->memo, c->ns, source->precepts, source->n_precept, c->arena, &draft, err);
+    if (st == ANX_OK && source->n_precept > 0 && source->mode != WRITE_DELETE)
         st = precepts_apply(source->precepts, source->n_precept, c->ns, sink->batch, c->arena, &draft, err);
     if (st == ANX_OK && source->mode != WRITE_DELETE)
         st = check_vectors(c->ns, &draft, err);
@@ -99,6 +106,42 @@ write_next(struct write_source *source, struct write_sink *sink, bool *more, anx
     return ANX_OK;
 }
 
+/* ---- Looking ahead ---- */
+
+anx_status
+write_look_ahead(const struct write_source *source, struct ns *ns, size_t n, size_t bytes, size_t *end,
+                 anx_error *err)
+{
+    anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    size_t at = source->at;
+    bool more = true;
+    anx_status st = arena ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+
+    pthread_rwlock_rdlock(&ns->data_lock); /* for the shape */
+    if (st == ANX_OK)
+        st = embed_memo_plan(source->memo, ns, err);
+    if (st == ANX_OK)
+        st = embed_check_precepts(ns, source->precepts, source->n_precept, err);
+    for (*end = at; st == ANX_OK && n > 0 && at - source->at < bytes; n--) {
+        struct doc_draft draft;
+
+        if (json_read_doc(source->reader, source->json, &at, &more, ns->names, &ns->shape, arena, &draft,
+                          NULL) != ANX_OK ||
+            !more)
+            at = source->json.size; /* whoever reads on meets the error, or the end */
+        else if (embed_memo_note(source->memo, ns, &draft, source->precepts, source->n_precept, NULL) !=
+                 ANX_OK)
+            more = false;
+        *end = at;
+        if (!more || at == source->json.size)
+            break;
+        anx_arena_reset(arena);
+    }
+    pthread_rwlock_unlock(&ns->data_lock);
+    anx_arena_destroy(arena);
+    return st;
+}
+
 /* ---- A request ---- */
 
 struct request {
@@ -109,6 +152,7 @@ struct request {
     struct changes changes;
     anx_arena *arena; /* of the piece */
     uint64_t ticket;  /* of the last piece */
+    size_t piece_end; /* where the piece ends at the latest */
     bool is_done;
 };
 
@@ -119,6 +163,8 @@ piece_capacity(const struct request *r)
 
     if (system_ns_kind(r->ns) == SYSTEM_CONFIG)
         return 1; /* settings are checked one after the other */
+    if (r->source.memo && n > PIECE_EMBEDDED)
+        return PIECE_EMBEDDED;
     return n < PIECE_DOCS ? n : PIECE_DOCS;
 }
 
@@ -140,7 +186,8 @@ read_piece(struct request *r, anx_error *err)
     bool more = true;
     anx_status st = ANX_OK;
 
-    while (st == ANX_OK && r->changes.n < r->changes.capacity && r->source.at - start < PIECE_BYTES) {
+    while (st == ANX_OK && r->changes.n < r->changes.capacity && r->source.at - start < PIECE_BYTES &&
+           (r->source.at < r->piece_end || r->source.at == r->source.json.size)) {
         st = write_next(&r->source, &r->sink, &more, err);
         if (st == ANX_OK && !more) {
             r->is_done = true;
@@ -172,6 +219,10 @@ write_piece_locked(struct request *r, anx_error *err)
     if (st != ANX_OK)
         return st;
     st = read_piece(r, err);
+    if (embed_memo_pending(r->source.memo) > 0) { /* the next round knows more */
+        store_batch_destroy(r->sink.batch);
+        return ANX_OK;
+    }
     if (st != ANX_OK && system_ns_kind(r->ns) == SYSTEM_CONFIG)
         r->changes.n = 0;
     if (r->changes.n == 0 && (!r->sink.batch || store_batch_bytes(r->sink.batch) == 0)) {
@@ -190,15 +241,69 @@ write_piece_locked(struct request *r, anx_error *err)
     return st;
 }
 
+/* Embeds what the next documents need; the piece ends with them. */
 static anx_status
-write_piece(struct request *r, anx_error *err)
+embed_ahead(struct request *r, const struct db_session *session, anx_error *err)
+{
+    anx_status st;
+    bool is_needed;
+
+    embed_memo_destroy(r->source.memo);
+    r->source.memo = NULL;
+    r->piece_end = SIZE_MAX;
+    pthread_rwlock_rdlock(&r->ns->data_lock);
+    is_needed = ns_has_upsert_embedder(r->ns);
+    pthread_rwlock_unlock(&r->ns->data_lock);
+    if (!is_needed || r->source.mode == WRITE_DELETE)
+        return ANX_OK;
+    r->source.memo = embed_memo_create(r->db);
+    if (!r->source.memo)
+        return anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    st = write_look_ahead(&r->source, r->ns, PIECE_EMBEDDED, PIECE_BYTES, &r->piece_end, err);
+    return st == ANX_OK ? embed_memo_run(r->source.memo, session, err) : st;
+}
+
+/* A round of write_lock: everything, or, when embeddings are missing, nothing. */
+static anx_status
+write_round(struct request *r, anx_error *err)
 {
     size_t start = r->source.at, n_before = r->sink.n_affected;
-    anx_status st;
+    size_t size_before = r->sink.items ? r->sink.items->size : 0;
+    bool was_done = r->is_done;
+    anx_status st = ANX_OK;
 
     pthread_mutex_lock(&r->ns->write_lock);
-    st = write_piece_locked(r, err);
+    if (r->source.memo)
+        st = embed_memo_plan(r->source.memo, r->ns, err);
+    if (st == ANX_OK)
+        st = write_piece_locked(r, err);
     pthread_mutex_unlock(&r->ns->write_lock);
+    if (embed_memo_pending(r->source.memo) > 0) {
+        r->source.at = start;
+        r->sink.n_affected = n_before;
+        r->is_done = was_done;
+        if (r->sink.items)
+            r->sink.items->size = size_before;
+    }
+    return st;
+}
+
+static anx_status
+write_piece(struct request *r, const struct db_session *session, anx_error *err)
+{
+    size_t start = r->source.at, n_before = r->sink.n_affected;
+    anx_status st = embed_ahead(r, session, err);
+
+    for (unsigned round = 0; st == ANX_OK; round++) {
+        st = write_round(r, err);
+        if (st != ANX_OK || embed_memo_pending(r->source.memo) == 0)
+            break;
+        st = round < EMBED_ROUNDS ? embed_memo_run(r->source.memo, session, err)
+                                  : anx_fail(err, ANX_E_BUSY,
+                                             "indexes of namespace '%s' change faster than documents "
+                                             "can be embedded",
+                                             r->ns->name);
+    }
     if (st == ANX_OK && system_ns_kind(r->ns) == SYSTEM_CONFIG && r->sink.n_affected > n_before &&
         r->source.mode != WRITE_DELETE)
         st = config_apply(r->db, (anx_text) { r->source.json.data + start, r->source.at - start }, err);
@@ -237,7 +342,7 @@ run_request(struct request *r, const struct db_session *session, anx_error *err)
     while (st == ANX_OK && !r->is_done) {
         st = session ? db_session_check(session, err) : ANX_OK;
         if (st == ANX_OK)
-            st = write_piece(r, err);
+            st = write_piece(r, session, err);
     }
     waited = persist_wait(r->ns, r->ticket, &wait_err);
     if (waited == ANX_OK)
@@ -267,6 +372,7 @@ db_write(struct database *db, anx_text ns, enum db_write_mode mode, anx_text jso
         st = run_request(&r, session, err);
     *updated = r.sink.n_affected;
     stats_end(&call);
+    embed_memo_destroy(r.source.memo);
     json_reader_destroy(r.source.reader);
     anx_arena_destroy(r.arena);
     anx_arena_destroy(own);

@@ -14,6 +14,7 @@ struct write_source { /* where documents come from */
     const struct precept *precepts;
     size_t n_precept;
     struct json_reader *reader;
+    struct embed_memo *memo; /* planned for the namespace as it is; NULL: nothing is embedded */
 };
 struct write_sink { /* where they go */
     struct changes *changes;
@@ -21,6 +22,11 @@ struct write_sink { /* where they go */
     size_t n_affected;
     anx_buffer *items; /* stored forms, separated by commas; NULL: not wanted */
 };
+/* Notes what the documents from source->at on need of embedders: at most n of them, at most `bytes` of text.
+ * *end: where the last one ends. A document that cannot be read ends it without an error: write_next meets
+ * it. No lock held. */
+ANX_NODISCARD anx_status write_look_ahead(const struct write_source *source, struct ns *ns, size_t n,
+                                          size_t bytes, size_t *end, anx_error *err);
 /* Reads the next document and puts what it means into the changes. *more false: there was none. The changes
  * must have room for one more. write_lock held. */
 ANX_NODISCARD anx_status write_next(struct write_source *source, struct write_sink *sink, bool *more,

@@ -171,11 +171,13 @@ struct doc_change {
     enum doc_change_kind kind;
     struct doc_path path; /* may contain [n] and [*] */
     anx_text path_text;
-    enum { CHANGE_VALUES, CHANGE_JSON } form;
+    enum { CHANGE_VALUES, CHANGE_JSON, CHANGE_VECTORS } form;
     const struct value *values; /* CHANGE_VALUES: one scalar, or the elements of an array */
     size_t n;
     bool is_array;
     anx_text json; /* CHANGE_JSON: an object or an array of objects */
+    const struct doc_vectors
+        *vectors; /* CHANGE_VECTORS, on a vector field: of its dimension; a scalar has 0 or 1 */
 };
 /* Applies changes in order to a document; missing parents are created. Errors as in the reference behaviour
  * of UPDATE (ANX_E_PARAMS, ANX_E_LOGIC). vectors: the document's vectors, by vector_field. */

@@ -305,6 +305,45 @@ make_for_index(struct update *update, struct edit **out)
     return convert(update, change->n > 0 ? &change->values[0] : &(struct value) { .type = VALUE_NULL }, out);
 }
 
+static struct edit *
+create_vector(anx_arena *arena, const float *floats, uint32_t dim)
+{
+    struct edit *node = edit_create(arena, DOC_VECTOR, 0);
+
+    if (node) {
+        node->form = VECTOR_EMPTY;
+        node->floats = floats;
+        node->n_float = floats ? dim : 0;
+    }
+    return node;
+}
+
+/* Vectors that are there already, of a vector field. */
+static anx_status
+make_from_vectors(struct update *update, struct edit **out)
+{
+    const struct doc_vectors *vectors = update->change->vectors;
+
+    if (!update->field || update->field->type != FIELD_FLOAT_VECTOR || last_step(update)->kind != STEP_PLAIN)
+        return anx_fail(update->err, ANX_E_INTERNAL, "vectors for a field without vectors");
+    if (!update->field->is_array || vectors->n == 0) {
+        *out = create_vector(update->arena, vectors->n > 0 ? vectors->floats : NULL, vectors->dim);
+        if (*out && update->field->is_array)
+            (*out)->form = VECTOR_NONE;
+        return *out ? ANX_OK : out_of_memory(update);
+    }
+    *out = edit_create(update->arena, DOC_ARRAY, 0);
+    for (uint32_t i = 0; *out && i < vectors->n; i++) {
+        struct edit *vector =
+            create_vector(update->arena, vectors->floats + (size_t) i * vectors->dim, vectors->dim);
+
+        if (!vector)
+            return out_of_memory(update);
+        edit_append(*out, vector);
+    }
+    return *out ? ANX_OK : out_of_memory(update);
+}
+
 static anx_status
 make_json(struct update *update, struct edit **out)
 {
@@ -323,6 +362,8 @@ make_value(struct update *update, struct edit **out)
     *out = NULL;
     if (change->form == CHANGE_JSON)
         return make_json(update, out);
+    if (change->form == CHANGE_VECTORS)
+        return make_from_vectors(update, out);
     if (update->field && update->field->type == FIELD_FLOAT_VECTOR)
         return make_for_vector(update, out);
     if (update->field)

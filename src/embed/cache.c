@@ -4,13 +4,14 @@
  *
  *     k:<tag>   hash (8 bytes, little-endian) -> version (1 byte)      what is there; read at first use
  *
- *     v:<tag>   hash -> version 1, three zero bytes, size of the source, n, dim (4 bytes each), source, floats
+ *     v:<tag>   hash -> version 1, three zero bytes, size of the source, n, dim (4 bytes each), source,
+ * floats
  *
- * The hash is of kind and source; the source itself is compared when a vector is used, so equal hashes cost a request
- * and give no wrong vector.
+ * The hash is of kind and source; the source itself is compared when a vector is used, so equal hashes cost a
+ * request and give no wrong vector.
  *
- * Locks: caches->lock (rules, list, store), then cache->lock (one tag). Reading a vector from the store happens under
- * cache->lock: some microseconds out of the page cache. */
+ * Locks: caches->lock (rules, list, store), then cache->lock (one tag). Reading a vector from the store
+ * happens under cache->lock: some microseconds out of the page cache. */
 #include "embed/cache.h"
 
 #include <pthread.h>
@@ -216,7 +217,8 @@ forget_all(struct embed_cache *c)
 static void
 give_up(struct embed_caches *caches, const char *what, const anx_error *err)
 {
-    anx_log(ANX_LOG_WARN, "event=embedder_cache_off path=%s step=%s cause=\"%s\"", caches->path, what, err->message);
+    anx_log(ANX_LOG_WARN, "event=embedder_cache_off path=%s step=%s cause=\"%s\"", caches->path, what,
+            err->message);
 }
 
 static void
@@ -234,7 +236,9 @@ remove_files(const char *folder)
 static bool
 open_store(struct embed_caches *caches)
 {
-    struct store_params params = { .path = caches->path, .durability = STORE_DURABLE_ASYNC, .sync_ms = SYNC_MS };
+    struct store_params params = { .path = caches->path,
+                                   .durability = STORE_DURABLE_ASYNC,
+                                   .sync_ms = SYNC_MS };
     anx_error err;
     anx_status st;
 
@@ -397,7 +401,8 @@ read_value(anx_text value, anx_text source, uint32_t dim, anx_arena *arena, stru
     const uint8_t *text = anx_read_view(&r, size);
     float *floats;
 
-    if (r.failed || version != FORMAT_VERSION || !anx_text_equal((anx_text) { (const char *) text, size }, source) ||
+    if (r.failed || version != FORMAT_VERSION ||
+        !anx_text_equal((anx_text){ (const char *) text, size }, source) ||
         (uint64_t) n * own_dim * sizeof(float) != r.size - r.at || (dim > 0 && n > 0 && own_dim != dim))
         return false;
     floats = anx_arena_bytes(arena, r.size - r.at + 1);
@@ -433,9 +438,10 @@ value_size(const char *value)
 {
     const uint8_t *head = (const uint8_t *) value;
 
-    return !value ? 0
-                  : VALUE_HEAD + (size_t) anx_load_le(head + 4, 4) +
-                        (size_t) anx_load_le(head + 8, 4) * (size_t) anx_load_le(head + 12, 4) * sizeof(float);
+    return !value
+               ? 0
+               : VALUE_HEAD + (size_t) anx_load_le(head + 4, 4) +
+                     (size_t) anx_load_le(head + 8, 4) * (size_t) anx_load_le(head + 12, 4) * sizeof(float);
 }
 
 /* ---- Asking and storing ---- */
@@ -489,8 +495,8 @@ make_room(struct embed_cache *c)
 }
 
 enum embed_cache_answer
-embed_cache_find(struct embed_cache *cache, char kind, anx_text source, uint64_t owner, uint32_t dim, uint32_t *input,
-                 bool *is_kept, anx_arena *arena, struct embed_vectors *out)
+embed_cache_find(struct embed_cache *cache, char kind, anx_text source, uint64_t owner, uint32_t dim,
+                 uint32_t *input, bool *is_kept, anx_arena *arena, struct embed_vectors *out)
 {
     uint64_t hash = hash_source(kind, source);
     enum embed_cache_answer answer = CACHE_ASK;
@@ -549,7 +555,8 @@ embed_cache_store(struct embed_cache *cache, char kind, anx_text source, uint64_
             store_batch_put(batch, cache->keys, name, (anx_text) { (char *) &version, 1 });
             store_batch_put(batch, cache->values, name, (anx_text) { recent.value, recent.size });
         }
-        if (batch && recent.value && store_submit(cache->caches->store, batch, &recent.ticket, NULL) == ANX_OK &&
+        if (batch && recent.value &&
+            store_submit(cache->caches->store, batch, &recent.ticket, NULL) == ANX_OK &&
             push_recent(cache, recent)) {
             anx_free(NULL, e->recent);
             e->recent = recent.value;
@@ -756,7 +763,8 @@ apply_rule(struct embed_caches *caches, struct embed_cache *c, bool is_first)
 }
 
 anx_status
-embed_caches_configure(struct embed_caches *caches, const struct embed_cache_rule *rules, size_t n, anx_error *err)
+embed_caches_configure(struct embed_caches *caches, const struct embed_cache_rule *rules, size_t n,
+                       anx_error *err)
 {
     struct embed_cache_rule *copy = copy_rules(rules, n);
 
@@ -830,12 +838,13 @@ embed_caches_print(struct embed_caches *caches, anx_buffer *out)
         size = (size_t) c->capacity * sizeof(struct entry) + c->n_table * sizeof(uint32_t) + c->recent_bytes;
         anx_buffer_text(out, is_first ? ANX_TEXT("{\"cache_tag\":") : ANX_TEXT(",{\"cache_tag\":"));
         json_print_text(out, anx_text_of(c->tag));
-        anx_buffer_printf(out,
-                          ",\"capacity\":%llu,\"cache\":{\"total_size\":%zu,\"items_count\":%u,\"empty_count\":0,"
-                          "\"hit_count_limit\":%llu},\"storage_ok\":%s,\"storage_status\":\"%s\",\"storage_path\":",
-                          (unsigned long long) c->max_items, size, c->n, (unsigned long long) c->hits,
-                          stats.is_ok && !c->is_broken ? "true" : "false",
-                          stats.is_ok && !c->is_broken ? "OK" : "DISABLED");
+        anx_buffer_printf(
+            out,
+            ",\"capacity\":%llu,\"cache\":{\"total_size\":%zu,\"items_count\":%u,\"empty_count\":0,"
+            "\"hit_count_limit\":%llu},\"storage_ok\":%s,\"storage_status\":\"%s\",\"storage_path\":",
+            (unsigned long long) c->max_items, size, c->n, (unsigned long long) c->hits,
+            stats.is_ok && !c->is_broken ? "true" : "false",
+            stats.is_ok && !c->is_broken ? "OK" : "DISABLED");
         json_print_text(out, anx_text_of(caches->path));
         anx_buffer_printf(out, ",\"storage_size\":%llu}", (unsigned long long) stats.bytes_file);
         is_first = false;

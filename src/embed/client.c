@@ -1,7 +1,9 @@
-/* The HTTP client; see the header. A slot is an easy handle in a multi handle of its own, so that the thread that uses
- * it keeps the clock: libcurl alone looks at its time-outs only when something happens or once a second.
+/* The HTTP client; see the header. A slot is an easy handle in a multi handle of its own, so that the thread
+ * that uses it keeps the clock: libcurl alone looks at its time-outs only when something happens or once a
+ * second.
  *
- * Lock: client->lock guards the list of free slots and their number; a slot that was taken belongs to its taker. */
+ * Lock: client->lock guards the list of free slots and their number; a slot that was taken belongs to its
+ * taker. */
 #include "embed/client.h"
 
 #include <curl/curl.h>
@@ -208,9 +210,11 @@ static anx_status
 check_call(const struct embed_call *call, anx_error *err)
 {
     if (call->deadline_ns > 0 && anx_clock_ns() >= call->deadline_ns)
-        return anx_fail(err, ANX_E_TIMEOUT, "Embedding service is unavailable (request was canceled/timed out)");
+        return anx_fail(err, ANX_E_TIMEOUT,
+                        "Embedding service is unavailable (request was canceled/timed out)");
     if (call->should_stop && call->should_stop(call->stop_context))
-        return anx_fail(err, ANX_E_CANCELLED, "Embedding service is unavailable (request was canceled/timed out)");
+        return anx_fail(err, ANX_E_CANCELLED,
+                        "Embedding service is unavailable (request was canceled/timed out)");
     return ANX_OK;
 }
 
@@ -362,11 +366,16 @@ check_times(struct exchange *x, size_t body_size, anx_error *err)
     if (x->connected_ns > 0 && x->sent_ns == 0 && sent >= (curl_off_t) body_size)
         x->sent_ns = now;
     if (x->sent_ns > 0)
-        return now - x->sent_ns < x->read_ns ? ANX_OK : fail_transport(x, "Failed to read connection: no reply in time", err);
+        return now - x->sent_ns < x->read_ns
+                   ? ANX_OK
+                   : fail_transport(x, "Failed to read connection: no reply in time", err);
     if (x->connected_ns > 0)
-        return now - x->connected_ns < x->write_ns ? ANX_OK
-                                                   : fail_transport(x, "Failed to write connection: not sent in time", err);
-    return now - x->start_ns < x->connect_ns ? ANX_OK : fail_transport(x, "Could not establish connection in time", err);
+        return now - x->connected_ns < x->write_ns
+                   ? ANX_OK
+                   : fail_transport(x, "Failed to write connection: not sent in time", err);
+    return now - x->start_ns < x->connect_ns
+               ? ANX_OK
+               : fail_transport(x, "Could not establish connection in time", err);
 }
 
 static anx_status
@@ -429,8 +438,8 @@ limit_ns(unsigned ms, size_t n_input)
 }
 
 static anx_status
-exchange(struct embed_client *client, bool is_query, const struct embed_call *call, anx_text body, size_t n_input,
-         anx_buffer *reply, long *status, struct embed_traffic *traffic, anx_error *err)
+exchange(struct embed_client *client, bool is_query, const struct embed_call *call, anx_text body,
+         size_t n_input, anx_buffer *reply, long *status, struct embed_traffic *traffic, anx_error *err)
 {
     struct exchange x = { .client = client, .call = call, .reply = reply };
     uint64_t start = anx_clock_ns();
@@ -484,7 +493,8 @@ wait_before(struct embed_client *client, const struct embed_call *call, unsigned
 
 anx_status
 embed_client_post(struct embed_client *client, bool is_query, const struct embed_call *call, anx_text body,
-                  size_t n_input, anx_buffer *reply, long *status, struct embed_traffic *traffic, anx_error *err)
+                  size_t n_input, anx_buffer *reply, long *status, struct embed_traffic *traffic,
+                  anx_error *err)
 {
     for (unsigned attempt = 0;; attempt++) {
         anx_error waited;

@@ -234,8 +234,8 @@ ask(struct batch *b, size_t first, size_t n, bool *may_split, anx_error *err)
     if (body.failed)
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate a request to an embedding service");
     else
-        st = embed_client_post(b->e->client, b->e->is_query, b->call, (anx_text) { body.data, body.size }, n, &reply,
-                               &status, &traffic, err);
+        st = embed_client_post(b->e->client, b->e->is_query, b->call, (anx_text){ body.data, body.size }, n,
+                               &reply, &status, &traffic, err);
     note_request(b->e, &traffic, embed_client_in_use(b->e->client) + 1, us_since(start));
     *may_split = status != 0; /* there was an answer, of whatever kind */
     if (st == ANX_E_SERVICE) {
@@ -309,7 +309,8 @@ run_batch(struct batch *b, size_t *n_done, anx_error *err)
     plan(b);
     if (b->n_ask > 0) {
         if (b->call->blocking && !b->call->blocking(b->call->blocking_context, true)) {
-            st = anx_fail(err, ANX_E_BUSY, "Problem with client: too many requests wait for embedding services");
+            st = anx_fail(err, ANX_E_BUSY,
+                          "Problem with client: too many requests wait for embedding services");
         } else {
             st = ask_all(b, &n_answered, err);
             if (b->call->blocking)
@@ -327,7 +328,8 @@ batch_size(const struct embedder *e, const struct embed_input *inputs, size_t n)
 {
     size_t size = 0, bytes = 0;
 
-    while (size < n && size < e->batch && (size == 0 || bytes + inputs[size].source.size <= EMBED_BATCH_BYTES))
+    while (size < n && size < e->batch &&
+           (size == 0 || bytes + inputs[size].source.size <= EMBED_BATCH_BYTES))
         bytes += inputs[size++].source.size;
     return size;
 }
@@ -378,7 +380,8 @@ void
 embedder_print_status(struct embedder *e, anx_buffer *out)
 {
     pthread_mutex_lock(&e->lock);
-    anx_buffer_printf(out, "{\"status\":{\"last_request_result\":\"%s\",\"last_error\":{\"code\":%d,\"message\":",
+    anx_buffer_printf(out,
+                      "{\"status\":{\"last_request_result\":\"%s\",\"last_error\":{\"code\":%d,\"message\":",
                       e->is_failing ? "ERROR" : "OK", anx_status_rpc(e->last_status));
     json_print_text(out, anx_text_of(e->last_message));
     anx_buffer_text(out, ANX_TEXT("}}}"));
@@ -423,9 +426,9 @@ embedder_print_perf(struct embedder *e, anx_buffer *out)
         "\"total_queries_count\":%llu,\"total_embed_documents_count\":%llu,\"last_sec_qps\":%llu,"
         "\"last_sec_dps\":%llu,\"total_errors_count\":%llu,\"last_sec_errors_count\":%llu,\"conn_in_use\":%u,"
         "\"last_sec_avg_conn_in_use\":%llu",
-        (unsigned long long) c->calls.n, (unsigned long long) c->documents.n, (unsigned long long) c->calls.last_n,
-        (unsigned long long) c->documents.last_n, (unsigned long long) c->errors.n,
-        (unsigned long long) c->errors.last_n, in_use,
+        (unsigned long long) c->calls.n, (unsigned long long) c->documents.n,
+        (unsigned long long) c->calls.last_n, (unsigned long long) c->documents.last_n,
+        (unsigned long long) c->errors.n, (unsigned long long) c->errors.last_n, in_use,
         (unsigned long long) average(c->in_use.last_sum, c->in_use.last_n));
     print_meter(&c->calls, "", true, out);
     print_meter(&c->waits, "conn_await_", false, out);

@@ -32,8 +32,8 @@ fail(const struct reading *r, const char *reason)
 
     while (size < r->body.size && size > 0 && ((unsigned char) r->body.data[size] & 0xc0) == 0x80)
         size--; /* not in the middle of a character */
-    return anx_fail(r->err, ANX_E_PARSE_JSON, "Embed source adapter can't parse vector '%.*s%s': %s", (int) size,
-                    size > 0 ? r->body.data : "", size < r->body.size ? "..." : "", reason);
+    return anx_fail(r->err, ANX_E_PARSE_JSON, "Embed source adapter can't parse vector '%.*s%s': %s",
+                    (int) size, size > 0 ? r->body.data : "", size < r->body.size ? "..." : "", reason);
 }
 
 /* An array that is a vector: numbers only. What is short was parsed to nodes, what is long left as text. */
@@ -137,13 +137,15 @@ read_input(struct reading *r, const struct json_node *products, size_t n, struct
         return st;
     out->floats = anx_arena_bytes(r->arena, (size_t) out->n * out->dim * sizeof(float));
     if (!out->floats)
-        return anx_fail(r->err, ANX_E_NOMEM, "could not allocate %u vectors of %u components", out->n, out->dim);
+        return anx_fail(r->err, ANX_E_NOMEM, "could not allocate %u vectors of %u components", out->n,
+                        out->dim);
     out->n = 0;
     return each_vector(r, products, n, copy_vector, out);
 }
 
 anx_status
-embed_reply_read(anx_text body, size_t n, uint32_t dim, anx_arena *arena, struct embed_vectors *out, anx_error *err)
+embed_reply_read(anx_text body, size_t n, uint32_t dim, anx_arena *arena, struct embed_vectors *out,
+                 anx_error *err)
 {
     struct reading r = { .body = body, .dim = dim, .arena = arena, .err = err };
     const struct json_node *products;
@@ -161,7 +163,8 @@ embed_reply_read(anx_text body, size_t n, uint32_t dim, anx_arena *arena, struct
     if (products && (products->kind != JSON_ARRAY || (products->list.n > 0 && !products->list.items)))
         return fail(&r, "'products' is not an array of arrays");
     if (n == 1)
-        return read_input(&r, products ? products->list.items : NULL, products ? products->list.n : 0, &out[0]);
+        return read_input(&r, products ? products->list.items : NULL, products ? products->list.n : 0,
+                          &out[0]);
     if (!products || products->list.n != n)
         return anx_fail(err, ANX_E_LIMIT, "the service gave %zu products for %zu inputs",
                         products ? products->list.n : 0, n);

@@ -37,7 +37,8 @@ enum expression_kind {
     EXPR_REMOVE_ONCE, /* array_remove_once(left, right) */
     EXPR_NOW,         /* unit */
     EXPR_SERIAL,
-    EXPR_ARRAY_LEN    /* flat_array_len(text) */
+    EXPR_ARRAY_LEN,   /* flat_array_len(text) */
+    EXPR_SKIP_EMBEDDING /* skip_embedding(), only as the whole expression */
 };
 struct expression {
     enum expression_kind kind;

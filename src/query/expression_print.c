@@ -114,6 +114,9 @@ expression_print(const struct expression *e, bool normalized, anx_buffer *out)
     case EXPR_SERIAL:
         anx_buffer_text(out, ANX_TEXT("serial()"));
         break;
+    case EXPR_SKIP_EMBEDDING:
+        anx_buffer_text(out, ANX_TEXT("skip_embedding()"));
+        break;
     case EXPR_ARRAY_LEN:
         anx_buffer_text(out, ANX_TEXT("flat_array_len("));
         sql_print_name(e->text, out);

@@ -249,6 +249,10 @@ read_call(struct reader *r, const struct sql_token *name)
         return read_now(r);
     if (sql_is(name, "flat_array_len"))
         return read_array_len(r);
+    if (sql_is(name, "skip_embedding")) {
+        e = new_node(r, EXPR_SKIP_EMBEDDING);
+        return !e || take_symbol(r, ")") ? e : fail_token(r);
+    }
     if (!sql_is(name, "serial")) {
         if (r->status == ANX_OK)
             r->status = anx_fail(r->err, ANX_E_PARAMS, "Function '%.*s' is not supported",

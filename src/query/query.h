@@ -65,6 +65,7 @@ struct query_knn {
     const float *vector; /* NULL: text is embedded */
     size_t dim;
     anx_text text;
+    const anx_error *failure; /* why the text could not be embedded; NULL: nobody tried, or it has a vector */
     bool has_k, has_radius, has_ef, has_nprobe;
     uint64_t k, ef, nprobe;
     double radius;
