@@ -23,14 +23,19 @@
 #define HEADERS_MAX (1 << 20)  /* a GET query carries its SQL, and that its vector, in the request line */
 #define MAX_CONNECTIONS 10000
 #define STOP_PATIENCE_S 5      /* for clients that do not read their answer when the server stops */
+#define WORKERS_DEFAULT 16
+#define BLOCKED_MAX 256 /* requests that may wait for services on the network; each has a thread */
 
 struct http_pool {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct http_request *first, **last; /* guarded by lock */
     bool is_stopping;                   /* guarded by lock */
-    pthread_t *threads;
-    size_t n_thread;
+    size_t n_worker;  /* that may work at once */
+    size_t n_busy;    /* with a request; guarded by lock */
+    size_t n_blocked; /* of them wait for a service on the network; guarded by lock */
+    pthread_t *threads; /* [n_worker + BLOCKED_MAX] */
+    size_t n_thread;    /* guarded by lock once the server runs */
 };
 
 struct http_acceptor {
@@ -88,28 +93,72 @@ wake(struct http_loop *loop)
         anx_log(ANX_LOG_ERROR, "event=http_wake_failed errno=%d", errno);
 }
 
+/* ---- Workers ---- */
+
+static void *work(void *context);
+
+/* A worker begins or ends waiting for a service: another one takes its place, so that a service that hangs costs
+ * threads and not answers. */
+static bool
+on_blocking(void *context, bool begins)
+{
+    struct http_server *server = context;
+    struct http_pool *pool = &server->pool;
+    bool is_allowed = true;
+
+    pthread_mutex_lock(&pool->lock);
+    if (!begins) {
+        pool->n_blocked--;
+    } else if (pool->n_blocked >= BLOCKED_MAX) {
+        is_allowed = false;
+    } else {
+        pool->n_blocked++;
+        if (pool->n_thread < pool->n_worker + pool->n_blocked &&
+            pthread_create(&pool->threads[pool->n_thread], NULL, work, server) == 0)
+            pool->n_thread++; /* kept: it would be needed again */
+        pthread_cond_signal(&pool->wake);
+    }
+    pthread_mutex_unlock(&pool->lock);
+    return is_allowed;
+}
+
+/* pool->lock held. */
+static bool
+may_work(const struct http_pool *pool)
+{
+    return pool->first && pool->n_busy < pool->n_worker + pool->n_blocked;
+}
+
 static void *
 work(void *context)
 {
     struct http_server *server = context;
     struct http_pool *pool = &server->pool;
+    bool was_busy = false;
 
     for (;;) {
         struct http_request *request;
         struct http_loop *loop;
 
         pthread_mutex_lock(&pool->lock);
-        while (!pool->first && !pool->is_stopping)
+        pool->n_busy -= was_busy;
+        while (!may_work(pool) && !pool->is_stopping)
             pthread_cond_wait(&pool->wake, &pool->lock);
         request = pool->first;
         if (request) {
             pool->first = request->next;
             if (!pool->first)
                 pool->last = &pool->first;
+            else
+                pthread_cond_signal(&pool->wake); /* a signal may have met one that could not work */
+            pool->n_busy++;
+            was_busy = true;
         }
         pthread_mutex_unlock(&pool->lock);
         if (!request)
             return NULL;
+        request->session.blocking = on_blocking;
+        request->session.blocking_context = server;
         http_request_run(request);
         loop = request->loop;
         pthread_mutex_lock(&loop->lock);
@@ -339,18 +388,21 @@ static anx_status
 start_threads(struct http_server *server, anx_error *err)
 {
     struct http_pool *pool = &server->pool;
-    size_t n_worker = server->params.n_worker > 0 ? server->params.n_worker : 16;
+    size_t n_worker = server->params.n_worker > 0 ? server->params.n_worker : WORKERS_DEFAULT;
     sigset_t all, old;
     int failed = 0;
 
-    pool->threads = anx_alloc_zeroed(NULL, n_worker, sizeof(*pool->threads));
+    pool->n_worker = n_worker;
+    pool->threads = anx_alloc_zeroed(NULL, n_worker + BLOCKED_MAX, sizeof(*pool->threads));
     if (!pool->threads)
         return anx_fail(err, ANX_E_NOMEM, "no memory for %zu threads", n_worker);
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
     while (failed == 0 && pool->n_thread < n_worker) {
+        pthread_mutex_lock(&pool->lock);
         failed = pthread_create(&pool->threads[pool->n_thread], NULL, work, server);
         pool->n_thread += failed == 0;
+        pthread_mutex_unlock(&pool->lock);
     }
     while (failed == 0 && server->n_loop < server->params.n_loop) {
         failed = pthread_create(&server->loops[server->n_loop].thread, NULL, run_loop,
