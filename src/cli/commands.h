@@ -27,6 +27,7 @@ int cmd_bench(int argc, char **argv);   /* bench/bench.c */
 int cmd_build(int argc, char **argv);   /* cmd_build.c */
 int cmd_dump(int argc, char **argv);    /* cmd_dump.c */
 int cmd_restore(int argc, char **argv); /* cmd_dump.c */
+int cmd_embedder(int argc, char **argv); /* cmd_embedder.c */
 int cmd_index(int argc, char **argv);   /* cmd_index.c */
 int cmd_indexing(int argc, char **argv); /* cmd_indexing.c */
 int cmd_serve(int argc, char **argv);   /* cmd_serve.c */

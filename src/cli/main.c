@@ -16,6 +16,7 @@ static const struct command commands[] = {
     { "serve", "the document database, over HTTP", cmd_serve },
     { "dump", "databases to one file, also while a server runs", cmd_dump },
     { "restore", "databases from such a file", cmd_restore },
+    { "embedder", "an embedding service made of term vectors, for the document database", cmd_embedder },
     { "build", "an index file from a file of vectors", cmd_build },
     { "index", "inspect, verify, search or convert an index file", cmd_index },
     { "start-indexing-server", "builds indexes for databases, over the network", cmd_indexing },

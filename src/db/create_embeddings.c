@@ -24,9 +24,12 @@
 
 enum {
     BATCH_DEFAULT = 100,  /* documents of a request, as in the original */
-    STEP_ROWS = 8192,     /* documents written together: enough to keep all threads busy. Taste. */
+    STEP_ROWS = 65536,    /* documents written together: an empty index is then built in bulk */
+    STEP_ROWS_MIN = 1024,
     WAIT_MS = 1000        /* that a caller waits for his jobs */
 };
+
+#define STEP_BYTES ((size_t) 256 << 20) /* of vectors that wait together */
 
 enum job_state { JOB_WAITING, JOB_RUNNING, JOB_DONE, JOB_FAILED };
 struct job {
@@ -36,6 +39,7 @@ struct job {
     size_t batch;
     enum job_state state;
     uint64_t total, looked_at, embedded, skipped, start_ns, end_ns;
+    _Atomic uint64_t n_answered; /* inputs of the step that runs */
     anx_error failure;
 };
 struct embedding_jobs {
@@ -141,14 +145,17 @@ static anx_status
 look(struct step *s, anx_error *err)
 {
     roaring_uint32_iterator_t at;
+    size_t most;
     anx_status st = ns_check_alive(s->ns, err);
 
     if (st == ANX_OK)
         st = embed_memo_plan(s->memo, s->ns, err);
+    most = STEP_BYTES / (embed_memo_dims(s->memo) * sizeof(float) + 1);
+    most = most < STEP_ROWS_MIN ? STEP_ROWS_MIN : most > STEP_ROWS ? STEP_ROWS : most;
     s->n_row = 0;
     roaring_init_iterator(rows_all(s->ns->rows), &at);
     roaring_move_uint32_iterator_equalorlarger(&at, s->cursor);
-    for (; st == ANX_OK && at.has_value && s->n_row < STEP_ROWS; roaring_advance_uint32_iterator(&at)) {
+    for (; st == ANX_OK && at.has_value && s->n_row < most; roaring_advance_uint32_iterator(&at)) {
         size_t before = embed_memo_pending(s->memo);
         struct doc_draft draft;
 
@@ -233,7 +240,8 @@ run_step(struct step *s, anx_error *err)
     s->memo = embed_memo_create(s->jobs->db);
     if (!s->memo)
         return anx_fail(err, ANX_E_NOMEM, "could not allocate memory for embedding");
-    embed_memo_limit(s->memo, s->job->batch);
+    atomic_store(&s->job->n_answered, 0);
+    embed_memo_limit(s->memo, s->job->batch, &s->job->n_answered);
     pthread_rwlock_rdlock(&s->ns->data_lock);
     st = look(s, err);
     pthread_rwlock_unlock(&s->ns->data_lock);
@@ -257,6 +265,7 @@ show_progress(struct step *s)
     s->job->looked_at = s->n_looked;
     s->job->embedded = s->n_embedded;
     s->job->skipped = s->n_skipped;
+    atomic_store(&s->job->n_answered, 0);
     pthread_mutex_unlock(&s->jobs->lock);
 }
 
@@ -379,7 +388,7 @@ add_job(struct embedding_jobs *jobs, struct ns *ns, size_t batch)
     } else {
         struct job *next = job->next;
 
-        *job = (struct job) { .next = next };
+        *job = (struct job) { .next = next, .failure = { .status = ANX_OK } };
     }
     job->ns_id = ns->id;
     job->ns = ns;
@@ -482,15 +491,16 @@ embedding_jobs_print(struct ns *ns, anx_buffer *out)
     if (job) {
         uint64_t end = job->end_ns > 0 ? job->end_ns : anx_clock_ns();
         uint64_t ms = job->start_ns > 0 ? (end - job->start_ns) / 1000000 : 0;
+        uint64_t processed = job->looked_at + (job->state == JOB_RUNNING ? atomic_load(&job->n_answered) : 0);
 
         anx_buffer_printf(out,
                           ",\"create_embeddings\":{\"state\":\"%s\",\"batch_size\":%zu,\"total\":%llu,"
                           "\"processed\":%llu,\"embedded\":%llu,\"skipped\":%llu,\"elapsed_ms\":%llu,"
                           "\"documents_per_sec\":%llu,\"error\":",
                           states[job->state], job->batch, (unsigned long long) job->total,
-                          (unsigned long long) job->looked_at, (unsigned long long) job->embedded,
+                          (unsigned long long) processed, (unsigned long long) job->embedded,
                           (unsigned long long) job->skipped, (unsigned long long) ms,
-                          (unsigned long long) (ms ? job->looked_at * 1000 / ms : 0));
+                          (unsigned long long) (ms ? processed * 1000 / ms : 0));
         json_print_text(out, anx_text_of(job->state == JOB_FAILED ? job->failure.message : ""));
         anx_buffer_char(out, '}');
     }

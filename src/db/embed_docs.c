@@ -42,6 +42,7 @@ struct embed_memo {
     size_t n_table;
     anx_buffer text; /* a source being printed */
     size_t limit;    /* inputs of a request; 0: none */
+    _Atomic uint64_t *n_answered; /* may be NULL */
 };
 
 struct embed_memo *
@@ -294,9 +295,20 @@ add_request(struct embed_memo *memo, const struct plan_item *item, anx_error *er
 }
 
 void
-embed_memo_limit(struct embed_memo *memo, size_t n)
+embed_memo_limit(struct embed_memo *memo, size_t n, _Atomic uint64_t *n_answered)
 {
     memo->limit = n;
+    memo->n_answered = n_answered;
+}
+
+size_t
+embed_memo_dims(const struct embed_memo *memo)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < memo->n_plan; i++)
+        n += memo->plan[i].def->vector.dim;
+    return n;
 }
 
 size_t
@@ -399,6 +411,8 @@ run_embedder(struct embed_memo *memo, struct embedder *embedder, size_t *end, co
 
         st = embedder_run(embedder, inputs + n_done, n_now, dim, call, memo->arena, &n_more, &cause);
         n_done += n_more;
+        if (memo->n_answered)
+            atomic_fetch_add(memo->n_answered, n_more);
     }
     for (size_t i = 0; i < n_done; i++)
         memo->list[places[i]].input = inputs[i];

@@ -71,8 +71,11 @@ ANX_NODISCARD anx_status embed_memo_update(struct embed_memo *memo, const struct
                                            struct doc_draft *draft, anx_error *err);
 /* May the query change what an embedder reads? A lock of the namespace held. */
 bool embed_touches(const struct ns *ns, const struct query *query);
-/* Most inputs of a request, below what the embedder takes; 0: no limit. */
-void embed_memo_limit(struct embed_memo *memo, size_t n);
+/* Most inputs of a request, below what the embedder takes (0: no limit), and where answered inputs are
+ * counted (may be NULL). */
+void embed_memo_limit(struct embed_memo *memo, size_t n, _Atomic uint64_t *n_answered);
+/* Components of the vectors of one document, all planned indexes together. */
+size_t embed_memo_dims(const struct embed_memo *memo);
 /* What was noted and not asked for yet. */
 size_t embed_memo_pending(const struct embed_memo *memo);
 void embed_memo_forget_pending(struct embed_memo *memo);
