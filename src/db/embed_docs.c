@@ -477,27 +477,34 @@ embed_memo_run(struct embed_memo *memo, const struct db_session *session, anx_er
 
 /* ---- Applying ---- */
 
-/* " (http://..., document id=5)" behind the message: who is to be looked after, and for what. */
+/* " (service http://..., document id=5)" behind the message, which is cut when there is no room for both: who
+ * is to be looked after, and for what, is worth more than the end of a cause. */
 static anx_status
 fail_document(const struct ns *ns, const struct plan_item *item, const struct doc_draft *draft,
               anx_arena *arena, anx_status st, anx_text message, anx_error *err)
 {
-    const char *prefix = st == ANX_E_SERVICE || st == ANX_E_BUSY ? "Failed to get embedding for '" : "";
+    bool is_service = st == ANX_E_SERVICE || st == ANX_E_BUSY;
+    size_t room = sizeof(err->message) - 1;
     struct values key;
-    anx_buffer text;
+    anx_buffer head, tail;
 
-    anx_buffer_init(&text, NULL, 4096);
-    if (*prefix)
-        anx_buffer_printf(&text, "%s%.*s'. ", prefix, ANX_TEXT_ARG(item->def->name));
-    anx_buffer_text(&text, message);
-    anx_buffer_printf(&text, " (service %s", embedder_url(item->embedder));
+    anx_buffer_init(&head, NULL, 4096);
+    anx_buffer_init(&tail, NULL, 4096);
+    if (is_service)
+        anx_buffer_printf(&head, "Failed to get embedding for '%.*s'. ", ANX_TEXT_ARG(item->def->name));
+    anx_buffer_text(&head, message);
+    anx_buffer_printf(&tail, " (service %s", embedder_url(item->embedder));
     if (ns->pk != SIZE_MAX && draft_values(ns, ns->pk, draft, arena, &key, NULL) == ANX_OK && key.n == 1) {
-        anx_buffer_printf(&text, ", document %.*s=", ANX_TEXT_ARG(ns->indexes[ns->pk].def->name));
-        json_print_value(&text, &key.items[0]);
+        anx_buffer_printf(&tail, ", document %.*s=", ANX_TEXT_ARG(ns->indexes[ns->pk].def->name));
+        json_print_value(&tail, &key.items[0]);
     }
-    anx_buffer_char(&text, ')');
-    (void) anx_fail(err, st, "%.*s", (int) text.size, text.data ? text.data : "");
-    anx_buffer_fini(&text);
+    anx_buffer_char(&tail, ')');
+    if (tail.size < room / 2 && head.size + tail.size > room)
+        head.size = room - tail.size;
+    (void) anx_fail(err, st, "%.*s%.*s", (int) head.size, head.data ? head.data : "", (int) tail.size,
+                    tail.data ? tail.data : "");
+    anx_buffer_fini(&head);
+    anx_buffer_fini(&tail);
     return st;
 }
 

@@ -105,6 +105,12 @@ each_vector(struct reading *r, const struct json_node *products, size_t n,
 static anx_status
 count_vector(struct reading *r, const struct json_node *vector, struct embed_vectors *out)
 {
+    for (size_t i = 0; vector->list.items && i < vector->list.n; i++) {
+        double number;
+
+        if (!json_number(&vector->list.items[i], &number))
+            return fail(r, "a component is not a number");
+    }
     if (out->n >= EMBED_CHUNKS_MAX)
         return fail(r, "an input has more than 65535 chunks");
     if (r->dim == 0)

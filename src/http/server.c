@@ -97,8 +97,8 @@ wake(struct http_loop *loop)
 
 static void *work(void *context);
 
-/* A worker begins or ends waiting for a service: another one takes its place, so that a service that hangs costs
- * threads and not answers. */
+/* A worker begins or ends waiting for a service: another one takes its place, so that a service that hangs
+ * costs threads and not answers. */
 static bool
 on_blocking(void *context, bool begins)
 {
