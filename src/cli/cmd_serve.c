@@ -209,10 +209,13 @@ cmd_serve(int argc, char **argv)
 {
     struct service service = { 0 };
     enum options_result parsed = serve_config_read(argc, argv, &service.config);
+    int code = options_exit_code(parsed);
     anx_error err;
 
-    if (parsed != OPTIONS_RUN)
-        return options_exit_code(parsed);
-    set_log(service.config.log_level);
-    return command_exit("annex serve", run(&service, &err), &err);
+    if (parsed == OPTIONS_RUN) {
+        set_log(service.config.log_level);
+        code = command_exit("annex serve", run(&service, &err), &err);
+    }
+    serve_config_free(&service.config);
+    return code;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <yaml.h>
 
-#include "base/alloc.h"
+#include "base/arena.h"
 #include "base/error.h"
 
 #define FIELD(name) .offset = offsetof(struct serve_config, name)
@@ -223,26 +223,19 @@ static const struct {
 static const char *const ignored[] = { "db.ns_leak", "net.grpc", "net.grpcaddr", "system.user",
                                        "system.daemonize" };
 
-/* Texts of settings live until the program ends, like argv does. */
-static const char *
-keep(const char *text)
-{
-    size_t size = strlen(text) + 1;
-    char *copy = anx_alloc_bytes(NULL, size);
-
-    return copy ? memcpy(copy, text, size) : "";
-}
-
 static enum options_result
 set_from_file(const char *path, const char *section, const char *key, const char *value,
               struct serve_config *config)
 {
     char origin[512], name[128];
+    const char *copy = anx_arena_string(config->texts, anx_text_of(value));
 
+    if (!copy)
+        return OPTIONS_USAGE;
     snprintf(origin, sizeof(origin), "%s: %s.%s", path, section, key);
     for (size_t i = 0; i < ANX_COUNT_OF(sources); i++)
         if (strcmp(sources[i].section, section) == 0 && strcmp(sources[i].key, key) == 0)
-            return options_set(&command, sources[i].option, keep(value), origin, config);
+            return options_set(&command, sources[i].option, copy, origin, config);
     snprintf(name, sizeof(name), "%s.%s", section, key);
     for (size_t i = 0; i < ANX_COUNT_OF(ignored); i++)
         if (strcmp(ignored[i], name) == 0)
@@ -340,6 +333,11 @@ serve_config_read(int argc, char **argv, struct serve_config *config)
 {
     enum options_result result = options_parse(&command, argc, argv, config, NULL);
 
+    config->texts = NULL;
+    if (result == OPTIONS_RUN && config->config_path) {
+        config->texts = anx_arena_create(NULL, 0);
+        result = config->texts ? OPTIONS_RUN : OPTIONS_USAGE;
+    }
     if (result == OPTIONS_RUN && config->config_path)
         result = read_file(config->config_path, config);
     if (result == OPTIONS_RUN)
@@ -347,4 +345,11 @@ serve_config_read(int argc, char **argv, struct serve_config *config)
     if (result == OPTIONS_RUN)
         result = options_parse_over(&command, argc, argv, config, NULL);
     return result;
+}
+
+void
+serve_config_free(struct serve_config *config)
+{
+    anx_arena_destroy(config->texts);
+    config->texts = NULL;
 }

@@ -6,9 +6,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/arena.h"
 #include "cli/options.h"
 
 struct serve_config {
+    anx_arena *texts; /* of the settings file; NULL without one */
     const char *config_path;
     const char *db_path, *http_address, *https_address, *rpc_address, *rpcs_address, *unix_rpc_address;
     const char *cert, *key, *pid_file, *unused_text;
@@ -22,7 +24,8 @@ struct serve_config {
 
 enum { SERVE_LOG_NONE, SERVE_LOG_ERROR, SERVE_LOG_WARNING, SERVE_LOG_INFO, SERVE_LOG_TRACE };
 
-/* Fills *config. Texts point into argv, the environment, or memory that lives as long as the program. */
+/* Fills *config, which is freed whatever the result. Texts point into argv, the environment, or `texts`. */
 enum options_result serve_config_read(int argc, char **argv, struct serve_config *config);
+void serve_config_free(struct serve_config *config);
 
 #endif

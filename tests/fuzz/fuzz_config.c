@@ -66,6 +66,7 @@ read_yaml(anx_text text)
     must(fd >= 0 && write(fd, text.data, text.size) == (ssize_t) text.size);
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     (void) serve_config_read(3, argv, &config);
+    serve_config_free(&config);
     close(fd);
 }
 
