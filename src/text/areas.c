@@ -356,9 +356,9 @@ count_letters(anx_text text, size_t from, size_t to)
 static bool
 is_among(anx_text set, uint32_t code)
 {
-    const unsigned char *at = (const unsigned char *) set.data, *end = at + set.size;
+    const unsigned char *at = (const unsigned char *) (set.size > 0 ? set.data : ""), *end = at + set.size;
 
-    while (set.size > 0 && at < end)
+    while (at < end)
         if (utf8_next(&at, end) == code)
             return true;
     return false;

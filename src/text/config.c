@@ -219,10 +219,10 @@ read_symbols(struct reader *r, const char *key, struct symbols *out)
 {
     static const anx_text standard = { "-/+_`'", 6 };
     const struct json_node *node = member(r, r->object, key, JSON_STRING);
-    anx_text text = node ? node->text : standard;
+    anx_text text = node && node->text.size > 0 ? node->text : node ? ANX_TEXT("") : standard;
     const unsigned char *at = (const unsigned char *) text.data, *end = at + text.size;
 
-    while (text.size > 0 && at < end && r->status == ANX_OK) {
+    while (at < end && r->status == ANX_OK) {
         if (out->n == SYMBOLS_MAX)
             fail(r, ANX_E_PARSE_JSON, "'%s' has more than %d symbols", key, SYMBOLS_MAX);
         else

@@ -235,7 +235,8 @@ prepare(struct text_index *index, uint64_t hash, anx_error *err)
     uint32_t previous = 0;
 
     c->n = 0;
-    qsort(c->tokens, c->n_token, sizeof(*c->tokens), compare_tokens);
+    if (c->n_token > 1)
+        qsort(c->tokens, c->n_token, sizeof(*c->tokens), compare_tokens);
     for (size_t from = 0, to; from < c->n_token; from = to) {
         struct word_change *change = &c->changes[c->n];
         uint8_t *places = c->bytes + used;

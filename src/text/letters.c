@@ -90,10 +90,10 @@ letter_encode(uint32_t code, char *out)
 size_t
 letters_decode(anx_text text, uint32_t *out, size_t max)
 {
-    const unsigned char *at = (const unsigned char *) text.data, *end = at + text.size;
+    const unsigned char *at = (const unsigned char *) (text.size > 0 ? text.data : ""), *end = at + text.size;
     size_t n = 0;
 
-    while (text.size > 0 && at < end && n < max)
+    while (at < end && n < max)
         out[n++] = utf8_next(&at, end);
     return n;
 }
