@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "db/exec_int.h"
 
 enum {
@@ -167,6 +168,12 @@ bind_knn(struct exec *x, struct part *part, const struct query_entry *entry)
     const struct ns_index *index = ns_index_find(part->ns, entry->field);
     struct knn *knn = &part->knn;
 
+    if (!entry->knn.vector && entry->knn.failure && part->text.index && part->hybrid.is_or && index) {
+        knn->index = index; /* full text alone answers: the list of vectors is empty */
+        anx_log(ANX_LOG_WARN, "event=hybrid_without_vectors index=%.*s cause=\"%s\"",
+                ANX_TEXT_ARG(index->def->name), entry->knn.failure->message);
+        return ANX_OK;
+    }
     if (!entry->knn.vector)
         return fail_text(x, &entry->knn, entry->field, index);
     if (!index || !index->vector)
@@ -197,11 +204,11 @@ knn_compile(struct exec *x, struct part *part)
     if (survey.n_text > 1)
         return anx_fail(x->err, ANX_E_NOT_VALID,
                         "More than one FullText conditions cannot be combined in a query");
+    part->hybrid.is_or = survey.is_or;
     if (survey.text)
         st = fulltext_compile(x, part, survey.text);
     if (st == ANX_OK && survey.knn)
         st = bind_knn(x, part, survey.knn);
-    part->hybrid.is_or = survey.is_or;
     return st == ANX_OK && survey.knn && survey.text ? hybrid_compile(x, part) : st;
 }
 

@@ -1,12 +1,19 @@
 /* Which words of the dictionary answer to a word of the query, and how well:
  *
  *     the word itself                                   full_match
+ *
  *     word*, *word, *word*                              less for every letter that was not asked for
+ *
  *     same stem in one of the languages                 less stemmer_penalty
+ *
  *     word~                                             typo, less typo_penalty for every edit but the first
+ *
  *     typed with the other keyboard, in other letters   kblayout, translit
+ *
  *     a synonym                                         synonyms
+ *
  *     without its delimiters, its parts                 delimited
+ *
  *     its halves, when it is not known itself           split
  *
  * Everything but the first two and typos is left out for =word. */
