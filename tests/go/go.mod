@@ -1,0 +1,5 @@
+module annex/tests/go
+
+go 1.24.0
+
+require github.com/restream/reindexer/v5 v5.15.0
