@@ -158,7 +158,7 @@ bool condition_holds_any(enum query_condition condition, struct values values, c
 /* How error texts write it: "=", "IN", ... */
 const char *condition_sign(enum query_condition condition);
 
-/* ---- WHERE (where.c compiles, where_match.c asks a row, where_select.c finds rows) ---- */
+/* ---- WHERE (where.c compiles, where_simplify.c rewrites, where_match.c asks, where_select.c finds) ---- */
 
 enum where_kind {
     WHERE_CONSTANT,
@@ -186,6 +186,7 @@ struct where_list {
     size_t n;
     struct where_group *groups;
     size_t n_group;
+    size_t *order; /* EXPLAIN: of the groups, as they are printed; arena */
 };
 /* WHERE_POSITIONS: places in arrays at which a condition holds, ascending. */
 struct places {
@@ -208,6 +209,11 @@ struct where_node {
 
 /* Compiles the conditions of part->query. The checks that need the namespace are made here. */
 ANX_NODISCARD anx_status where_compile(struct exec *x, struct part *part, struct where_list *out);
+/* Opens brackets, intersects sets of one field, puts composite indexes in the place of their components. The
+ * same rows match. Before the list is grouped. */
+ANX_NODISCARD anx_status where_simplify(struct exec *x, const struct part *part, struct where_list *list);
+/* Does a row satisfy a condition, its NOT considered? A failure latches. */
+bool where_holds(struct exec *x, const struct where_node *node, uint32_t row);
 /* Does a row satisfy all groups that are not settled? A failure latches and gives false. */
 bool where_match(struct exec *x, const struct where_list *list, uint32_t row);
 /* Which inner joins does a matching row bring along? Sets is_attached of the joins. */
@@ -394,6 +400,8 @@ ANX_NODISCARD anx_status part_run(struct exec *x, struct part *part, struct aggr
 struct explain {
     uint64_t start_ns, prepared_ns, selected_ns, end_ns;
 };
+/* After a part ran: which rows each condition left, in the order that is printed. Asks all rows. */
+ANX_NODISCARD anx_status explain_count(struct exec *x, struct part *part);
 void explain_print(const struct explain *explain, struct part *const *parts, size_t n_part, anx_buffer *out);
 
 #endif

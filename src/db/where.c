@@ -4,7 +4,7 @@
 #include "db/exec_int.h"
 
 static anx_status compile_bracket(struct exec *x, struct part *part, const struct query_bracket *bracket,
-                                  size_t n_spare, struct where_list *out);
+                                  struct where_list *out);
 
 static anx_status
 new_field(struct exec *x, const struct part *part, anx_text name, struct field **out)
@@ -319,7 +319,7 @@ compile_entry(struct exec *x, struct part *part, const struct query_entry *entry
         return ANX_OK;
     case ENTRY_BRACKET:
         node->kind = WHERE_BRACKET;
-        st = compile_bracket(x, part, &entry->bracket, 0, &node->list);
+        st = compile_bracket(x, part, &entry->bracket, &node->list);
         for (size_t i = 0; st == ANX_OK && i < node->list.n; i++)
             node->has_join |= node->list.nodes[i].has_join;
         return st;
@@ -441,102 +441,19 @@ make_groups(struct exec *x, struct where_list *list)
     return ANX_OK;
 }
 
-/* n_spare: nodes to be added later. */
 static anx_status
-compile_bracket(struct exec *x, struct part *part, const struct query_bracket *bracket, size_t n_spare,
+compile_bracket(struct exec *x, struct part *part, const struct query_bracket *bracket,
                 struct where_list *out)
 {
     anx_status st = ANX_OK;
 
-    out->nodes = anx_arena_array(x->arena, bracket->n + bracket->n_positions + n_spare, sizeof(*out->nodes));
+    out->nodes = anx_arena_array(x->arena, bracket->n + bracket->n_positions, sizeof(*out->nodes));
     if (!out->nodes)
         return exec_nomem(x);
     for (size_t i = 0; st == ANX_OK && i < bracket->n; i++, out->n++)
         st = compile_entry(x, part, &bracket->entries[i], &out->nodes[i]);
     for (size_t i = 0; st == ANX_OK && i < bracket->n_positions; i++)
         st = compile_positions(x, part, bracket, &bracket->positions[i], out);
-    return st;
-}
-
-/* ---- A composite index in the place of its components ---- */
-
-static bool
-is_alone(const struct where_list *list, size_t i)
-{
-    return !list->nodes[i].is_or && (i + 1 >= list->n || !list->nodes[i + 1].is_or);
-}
-
-/* The one value that a term of its own demands of an index. */
-static const struct where_node *
-find_equality(const struct where_list *list, const struct ns_index *index)
-{
-    for (size_t i = 0; i < list->n; i++) {
-        const struct where_node *node = &list->nodes[i];
-
-        if (node->kind == WHERE_INDEX && node->field->index == index && !node->is_negated &&
-            is_alone(list, i) && (node->condition == COND_EQ || node->condition == COND_SET) &&
-            node->operand.values.n == 1 && !node->operand.has_null)
-            return node;
-    }
-    return NULL;
-}
-
-static anx_status
-add_composite(struct exec *x, const struct part *part, const struct ns_index *index, struct where_list *list)
-{
-    const struct index_def *def = index->def;
-    struct value *tuple = anx_arena_array(x->arena, def->n_path + 1, sizeof(*tuple));
-    struct where_node *node = &list->nodes[list->n];
-    size_t best = SIZE_MAX;
-    anx_status st;
-
-    if (!tuple)
-        return exec_nomem(x);
-    for (size_t i = 0; i < def->n_path; i++) {
-        const struct ns_index *component = ns_index_find(part->ns, def->json_paths[i]);
-        const struct where_node *found = component ? find_equality(list, component) : NULL;
-        size_t estimate;
-
-        if (!found)
-            return ANX_OK;
-        tuple[i + 1] = found->operand.values.items[0];
-        estimate = scalar_estimate(component->scalar, COND_EQ, &found->operand.values);
-        best = estimate < best ? estimate : best;
-    }
-    tuple[0] = (struct value) { .type = VALUE_TUPLE, .tuple = { tuple + 1, def->n_path } };
-    *node = (struct where_node) { .kind = WHERE_INDEX, .condition = COND_EQ, .n_key = 1 };
-    node->operand.values = (struct values) { tuple, 1 };
-    if (scalar_estimate(index->scalar, COND_EQ, &node->operand.values) >= best / 2)
-        return ANX_OK; /* the best component is about as good */
-    st = new_field(x, part, def->name, &node->field);
-    list->n += st == ANX_OK;
-    return st;
-}
-
-static bool
-is_composite(const struct ns_index *index)
-{
-    return index->def->field_type == FIELD_COMPOSITE && index->scalar;
-}
-
-static size_t
-count_composites(const struct part *part)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; part->query->where.n > 1 && i < part->ns->n_index; i++)
-        n += is_composite(&part->ns->indexes[i]);
-    return n;
-}
-
-static anx_status
-add_composites(struct exec *x, const struct part *part, struct where_list *list)
-{
-    anx_status st = ANX_OK;
-
-    for (size_t i = 0; st == ANX_OK && list->n > 1 && i < part->ns->n_index; i++)
-        if (is_composite(&part->ns->indexes[i]))
-            st = add_composite(x, part, &part->ns->indexes[i], list);
     return st;
 }
 
@@ -559,8 +476,8 @@ where_compile(struct exec *x, struct part *part, struct where_list *out)
     *out = (struct where_list) { 0 };
     if (part->query->where.n == 0)
         return ANX_OK;
-    st = compile_bracket(x, part, &part->query->where, count_composites(part), out);
-    if (st == ANX_OK && part->query->where.n > 1)
-        st = add_composites(x, part, out);
+    st = compile_bracket(x, part, &part->query->where, out);
+    if (st == ANX_OK)
+        st = where_simplify(x, part, out);
     return st == ANX_OK ? group_lists(x, out) : st;
 }

@@ -222,8 +222,8 @@ match_kind(struct exec *x, const struct where_node *node, uint32_t row)
     return false;
 }
 
-static bool
-match_node(struct exec *x, const struct where_node *node, uint32_t row)
+bool
+where_holds(struct exec *x, const struct where_node *node, uint32_t row)
 {
     return match_kind(x, node, row) != node->is_negated;
 }
@@ -236,7 +236,7 @@ match_list(struct exec *x, const struct where_list *list, uint32_t row)
         bool is_true = group->is_settled;
 
         for (size_t j = group->first; !is_true && j < group->first + group->n; j++)
-            is_true = match_node(x, &list->nodes[j], row);
+            is_true = where_holds(x, &list->nodes[j], row);
         if (!is_true)
             return false;
     }

@@ -1,4 +1,6 @@
 /* SELECT over a database in memory: SQL in, JSON out. */
+#include <stdlib.h>
+
 #include "test_select_fixture.h"
 
 /* The fixture of the protocol's own table of behaviours, with some more fields and kinds of indexes beside
@@ -436,6 +438,62 @@ changes_choose_their_rows(void **state)
     FIXTURE_EXPECT_ALL(*state, cases);
 }
 
+/* "field method keys matched" of the selectors in an answer, one after the other. */
+static void
+read_plan(const char *answer, anx_buffer *out)
+{
+    for (const char *at = strstr(answer, "{\"field\":\""); at; at = strstr(at + 1, "{\"field\":\"")) {
+        const char *keys = strstr(at, "\"keys\":"), *matched = strstr(at, "\"matched\":");
+        const char *name = at + strlen("{\"field\":\""), *inner = strstr(at, ",\"selectors\":");
+        const char *end = strchr(name, '"');
+
+        anx_buffer_bytes(out, name, (size_t) (end - name));
+        if (inner == end + 1) {
+            anx_buffer_text(out, ANX_TEXT("; "));
+            continue;
+        }
+        anx_buffer_printf(out, " %s",
+                          strstr(at, "\"method\":\"scan\"") == strstr(at, "\"method\"") ? "scan" : "index");
+        if (keys && keys < matched)
+            anx_buffer_printf(out, " %ld", strtol(keys + strlen("\"keys\":"), NULL, 10));
+        anx_buffer_printf(out, " %ld; ", strtol(matched + strlen("\"matched\":"), NULL, 10));
+    }
+}
+
+static void
+explain_shows_what_conditions_became(void **state)
+{
+    static const struct fixture_case cases[] = {
+        { "EXPLAIN SELECT * FROM u", "-scan scan 5; " },
+        { "EXPLAIN SELECT * FROM u WHERE id = 3", "id index 1 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE city = 'rome' AND qty = 5", "city+qty index 1 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE qty IN (5,7) AND id = 3 AND (city IN ('rome','oslo') AND (col = 3))",
+          "id index 1 1; city+qty index 3 1; col scan 0 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE ci = 'rome' AND qty = 5", "ci+qty index 1 2; " },
+        { "EXPLAIN SELECT * FROM u WHERE city = 'rome' OR qty = 5",
+          "-scan scan 5; city index 1 2; or qty index 1 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE qty IN (5,7,0) AND qty IN (7,8,0)", "qty index 2 2; " },
+        { "EXPLAIN SELECT * FROM u WHERE qty = 5 AND qty = 7", "always_false index 1 0; " },
+        { "EXPLAIN SELECT * FROM u WHERE nums = 1 AND nums = 2", "nums index 1 1; nums index 1 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE col = 1 AND NOT qty = 5",
+          "-scan scan 5; not qty index 1 3; col scan 0 0; " },
+        { "EXPLAIN SELECT * FROM u WHERE (col = 1 AND city = 'rome') OR (col = 3)",
+          "-scan scan 5; (city and col); city index 1 2; col scan 0 1; or col scan 0 1; " },
+    };
+    anx_buffer answer, plan;
+
+    for (size_t i = 0; i < ANX_COUNT_OF(cases); i++) {
+        fixture_run(*state, cases[i].text, NULL, &answer);
+        anx_buffer_init(&plan, NULL, 1 << 20);
+        read_plan(answer.data, &plan);
+        anx_buffer_char(&plan, '\0');
+        if (strcmp(plan.data, cases[i].expected) != 0)
+            fail_msg("%s\ngives    %s\nexpected %s", cases[i].text, plan.data, cases[i].expected);
+        anx_buffer_fini(&plan);
+        anx_buffer_fini(&answer);
+    }
+}
+
 static void
 a_deadline_ends_a_query(void **state)
 {
@@ -477,6 +535,7 @@ main(void)
         cmocka_unit_test(windows_cut_finished_results),
         cmocka_unit_test(aggregations_cover_the_window),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(explain_shows_what_conditions_became),
         cmocka_unit_test(a_deadline_ends_a_query),
         cmocka_unit_test(changes_choose_their_rows), /* last: it empties a namespace */
     };
