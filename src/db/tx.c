@@ -194,10 +194,11 @@ void
 tx_list_sweep(struct tx_list *list)
 {
     unsigned idle_s = list->db->engine->params.tx_idle_timeout_s;
-    uint64_t now = anx_clock_ns(), idle_ns = (idle_s ? idle_s : TX_IDLE_DEFAULT_S) * (uint64_t) 1000000000;
+    uint64_t now, idle_ns = (idle_s ? idle_s : TX_IDLE_DEFAULT_S) * (uint64_t) 1000000000;
     struct tx *old = NULL, *next;
 
     pthread_mutex_lock(&list->lock);
+    now = anx_clock_ns(); /* under the lock, as used_ns is: one that was used since would look ages old */
     for (struct tx *tx = list->first; tx; tx = next) {
         next = tx->next;
         if (tx->n_user > 0 || now - tx->used_ns < idle_ns)
