@@ -57,6 +57,7 @@ struct exec {
     bool has_now, is_explained;
     bool may_not_lock;        /* select_rows_locked */
     enum query_strict strict; /* of queries that name none */
+    enum query_strict strict_of_left; /* of joined queries that name none; joins_compile sets it */
     struct timespec now; /* of the query: now() gives the same everywhere */
     uint64_t lock_ns;
 };

@@ -112,6 +112,7 @@ joins_compile(struct exec *x, struct part *part)
         struct join *join = &part->joins[i];
 
         *join = (struct join) { .query = query, .found_for = NO_ROW };
+        x->strict_of_left = part->strict;
         st = part_compile(x, query->query, exec_space(x, query->query->ns), PART_JOINED, &join->right);
         if (st == ANX_OK)
             st = compile_on(x, part, join->right, query->on, query->n_on, &join->on);

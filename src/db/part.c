@@ -75,7 +75,7 @@ part_compile(struct exec *x, const struct query *query, const struct space *spac
         return exec_nomem(x);
     *part = (struct part) { .query = query, .space = space, .ns = space->ns, .strict = query->strict };
     if (part->strict == STRICT_DEFAULT)
-        part->strict = x->strict;
+        part->strict = role == PART_JOINED ? x->strict_of_left : x->strict;
     part->wants_total = wants_total(query);
     part->next = x->parts;
     x->parts = part;

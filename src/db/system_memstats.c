@@ -115,10 +115,10 @@ print_namespace(struct ns *ns, anx_buffer *out)
     anx_buffer_text(out,
                     ANX_TEXT(",\"join_cache\":{\"total_size\":0,\"items_count\":0,\"empty_count\":0,"
                              "\"hit_count_limit\":0},\"query_cache\":{\"total_size\":0,\"items_count\":0,"
-                             "\"empty_count\":0,\"hit_count_limit\":0},\"indexes\":["));
+                             "\"empty_count\":0,\"hit_count_limit\":0},\"indexes\":["
+                             "{\"name\":\"-tuple\"}")); /* what clients take for the documents themselves */
     for (size_t i = 0; i < ns->n_index; i++) {
-        if (i > 0)
-            anx_buffer_char(out, ',');
+        anx_buffer_char(out, ',');
         print_index(ns, &ns->indexes[i], out);
     }
     anx_buffer_printf(out, "],\"tags_matcher\":{\"tags_count\":%u,\"max_tags_count\":%d,\"version\":%u,"
