@@ -40,22 +40,22 @@ can_open(const struct where_list *list, size_t i)
            (is_one_group(&node->list) || is_alone(list, i));
 }
 
+/* Innermost first: a bracket is opened when its own brackets are. */
 static anx_status
 open_brackets(struct exec *x, struct where_list *list)
 {
     struct where_list out = { 0 };
+    bool has_bracket = false;
     size_t n = 0;
 
-    for (size_t i = 0; i < list->n; i++)
+    for (size_t i = 0; i < list->n; i++) {
+        if (list->nodes[i].kind == WHERE_BRACKET && open_brackets(x, &list->nodes[i].list) != ANX_OK)
+            return ANX_E_NOMEM;
+        has_bracket |= can_open(list, i);
         n += can_open(list, i) ? list->nodes[i].list.n : 1;
-    if (n == list->n) {
-        bool has_bracket = false;
-
-        for (size_t i = 0; i < list->n; i++)
-            has_bracket |= can_open(list, i);
-        if (!has_bracket)
-            return ANX_OK;
     }
+    if (!has_bracket)
+        return ANX_OK;
     out.nodes = anx_arena_array(x->arena, n, sizeof(*out.nodes));
     if (!out.nodes)
         return exec_nomem(x);
@@ -286,18 +286,16 @@ anx_status
 where_simplify(struct exec *x, const struct part *part, struct where_list *list)
 {
     struct substitution s;
-    anx_status st = ANX_OK;
+    anx_status st = open_brackets(x, list);
 
-    for (size_t i = 0; st == ANX_OK && i < list->n; i++)
-        if (list->nodes[i].kind == WHERE_BRACKET)
-            st = where_simplify(x, part, &list->nodes[i].list);
-    if (st == ANX_OK)
-        st = open_brackets(x, list);
     if (st == ANX_OK)
         st = merge_sets(x, list);
     if (st == ANX_OK)
         fold_constants(list);
     while (st == ANX_OK && list->n > 1 && find_substitution(part, list, &s))
         st = substitute(x, part, list, &s);
+    for (size_t i = 0; st == ANX_OK && i < list->n; i++)
+        if (list->nodes[i].kind == WHERE_BRACKET)
+            st = where_simplify(x, part, &list->nodes[i].list);
     return st;
 }
