@@ -17,6 +17,7 @@ ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
 ANNEX = os.path.join(os.path.abspath(os.environ.get("ANX_BUILD", os.path.join(ROOT, "build"))), "annex")
 DEADLINE = 30
 UPDATE, INSERT, UPSERT, DELETE = range(4)
+ITEM_JSON, ITEM_CJSON = 0, 1
 
 
 class Refused(Exception):
@@ -177,7 +178,7 @@ class Connection:
         while True:
             command, seq, body = self.frame()
             reader = Reader(body)
-            code, text = reader.varuint(), reader.text()
+            code, text = reader.varuint(), reader.vstr().decode(errors="replace")
             values = [reader.argument() for _ in range(reader.varuint() if reader.left() else 0)]
             reader.end()
             if command != COMMANDS["event"]:
@@ -274,7 +275,7 @@ class Db(Connection):
 
         def send():
             data, token = self.item(namespace, doc)
-            return self.call("modify", namespace, CJSON, data, mode, packed, token, 0)
+            return self.call("modify", namespace, ITEM_CJSON, data, mode, packed, token, 0)
         return self.result(self.retried(namespace, send), [namespace])
 
     def upsert_all(self, namespace, docs):
@@ -290,7 +291,7 @@ class Db(Connection):
     def tx_item(self, namespace, tx, doc, mode=UPSERT):
         def send():
             data, token = self.item(namespace, doc)
-            return self.call("add_tx_item", CJSON, data, mode, "", token, tx)
+            return self.call("add_tx_item", ITEM_CJSON, data, mode, "", token, tx)
         return self.retried(namespace, send)
 
     def commit(self, namespace, tx):

@@ -10,7 +10,7 @@ AGGS = {"sum": 0, "avg": 1, "facet": 2, "min": 3, "max": 4, "distinct": 5, "coun
 PARAMS = {"base": 0, "bf": 1, "hnsw": 2, "ivf": 3}
 LEFT, INNER, OR_INNER, MERGE = range(4)
 
-CJSON, JSON = 2, 3
+CJSON, JSON = 2, 3  # of results; items: 0 JSON, 1 CJSON
 FLAG_TYPES, FLAG_ID, FLAG_RANK, FLAG_NSID, FLAG_JOINED, FLAG_SHOW_RANK, FLAG_IDLE = 0x10, 0x20, 0x40, 0x80, 0x100, 0x400, 0x2000
 OBJECTS, AS_JSON = FLAG_IDLE | FLAG_TYPES | FLAG_ID | CJSON, FLAG_IDLE | JSON
 

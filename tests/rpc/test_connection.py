@@ -156,6 +156,8 @@ class Frames(Case):
             if name in ("ping", "login", "event"):
                 continue
             for values in ([], [True], [I64(-1), 1.5], [b"\xff" * 20] * 8, [-1] * 8):
+                if name == "close_results" and len(values) == 8:
+                    continue  # its third argument may ask for no reply
                 with self.subTest(name, values=values):
                     try:
                         db = Db(self.server)
@@ -178,7 +180,7 @@ class Frames(Case):
         """Frames with damage in one place; the seed is fixed."""
         rng = random.Random(8)
         good = [request("login", "", "", "test", True, seq=1), request("open", '{"name":"t"}', seq=2),
-                request("modify", "t", 2, b"\x07\x0a\0\0\0\x06\x08\x0e\x07\x01\x02id", 2, "", 0, 0, seq=3),
+                request("modify", "t", 1, b"\x07\x0a\0\0\0\x06\x08\x0e\x07\x01\x02id", 2, "", 0, 0, seq=3),
                 request("select", Query("t").where("id", "eq", 1).knn("v", [1, 2], k=3).pack(), 0x2032, 10, b"\x01\x01", seq=4)]
         for _ in range(300):
             connection = self.connect()

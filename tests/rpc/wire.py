@@ -36,6 +36,10 @@ class Vector(list):
     """A list of floats sent and received as raw float32."""
 
 
+class Repeated(list):
+    """The values of a name that a document has more than once."""
+
+
 class Raw(bytes):
     """Bytes written as they are, where a value is expected."""
 
@@ -286,9 +290,10 @@ def get_value(reader, kind, names):
                 return out
             if not 0 < tag <= len(names):
                 raise Broken(f"name {tag} of {len(names)}")
-            if names[tag - 1] in out:
-                raise Broken(f"{names[tag - 1]} twice")
-            out[names[tag - 1]] = get_value(reader, member, names)
+            value, name = get_value(reader, member, names), names[tag - 1]
+            if name in out:
+                value = Repeated([*out[name], value] if isinstance(out[name], Repeated) else [out[name], value])
+            out[name] = value
     if kind == C_ARRAY:
         word = reader.number("I")
         n, element = word & 0xFFFFFF, word >> 24
