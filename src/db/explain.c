@@ -101,8 +101,8 @@ explain_count(struct exec *x, struct part *part)
 
     where_estimate(part); /* a few keys are looked up without it */
     st = order_groups(x, &part->where);
-    if (st != ANX_OK || part->knn.query)
-        return st; /* whom the vector index offered is not known any more */
+    if (st != ANX_OK || part_is_ranked(part))
+        return st; /* whom the index offered is not known any more */
     roaring_init_iterator(rows, &at);
     for (; at.has_value && exec_goes_on(x); roaring_advance_uint32_iterator(&at))
         count_row(x, &part->where, at.current_value);
@@ -157,7 +157,7 @@ print_name(const struct part *part, const struct where_node *node, anx_buffer *o
         print_names(part, &node->list, out);
     else if (node->kind == WHERE_CONSTANT)
         anx_buffer_text(out, node->is_constant_true ? ANX_TEXT("always_true") : ANX_TEXT("always_false"));
-    else if (node->kind == WHERE_KNN)
+    else if (node->kind == WHERE_KNN && !node->field) /* full text has a field */
         anx_buffer_text(out, part->knn.index->def->name);
     else if (node->kind == WHERE_JOIN) {
         anx_buffer_text(out, ANX_TEXT("inner_join "));
@@ -205,7 +205,7 @@ print_node(const struct part *part, const struct where_node *node, size_t estima
                       type_of(node), node->n_key, !is_index && node->kind != WHERE_JOIN);
     if (estimate != SIZE_MAX)
         anx_buffer_printf(out, ",\"cost\":%zu", estimate);
-    anx_buffer_printf(out, ",\"matched\":%zu}", part->knn.query ? part->total : node->matched);
+    anx_buffer_printf(out, ",\"matched\":%zu}", part_is_ranked(part) ? part->total : node->matched);
 }
 
 static void
@@ -238,7 +238,7 @@ is_scan(const struct where_list *list)
 static void
 print_list(const struct part *part, anx_buffer *out)
 {
-    bool scans = !part->knn.query && is_scan(&part->where);
+    bool scans = !part_is_ranked(part) && is_scan(&part->where);
     size_t n = rows_count(part->ns->rows);
 
     anx_buffer_char(out, '[');
