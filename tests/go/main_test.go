@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,12 +69,30 @@ func newServer(words ...string) (*server, error) {
 	return s, err
 }
 
+var keptThread = make(chan func())
+
+// onKeptThread calls on a thread that lives as long as the tests: the kernel takes the end of the starting thread for that of
+// the parent.
+func onKeptThread(call func() error) error {
+	done := make(chan error)
+	keptThread <- func() { done <- call() }
+	return <-done
+}
+
+func keepThread() {
+	runtime.LockOSThread()
+	for call := range keptThread {
+		call()
+	}
+}
+
 func (s *server) start() error {
 	words := append([]string{"serve", "--db", filepath.Join(s.folder, "db"), "--httpaddr", s.http, "--httpsaddr", "none", "--rpcaddr", s.rpc,
 		"--loglevel", "warning"}, s.words...)
 	s.process = exec.Command(program(), words...)
 	s.process.Stdout, s.process.Stderr = os.Stderr, os.Stderr
-	if err := s.process.Start(); err != nil {
+	s.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // a panic of the tests leaves none behind
+	if err := onKeptThread(s.process.Start); err != nil {
 		return err
 	}
 	for end := time.Now().Add(deadline); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -139,6 +158,7 @@ func (s *server) rest(t testing.TB, method, path, body string) string {
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	go keepThread()
 	var err error
 	if shared, err = newServer(); err != nil {
 		fmt.Fprintln(os.Stderr, err)

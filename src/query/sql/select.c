@@ -310,8 +310,7 @@ static bool
 read_select_list(struct sql_parser *p, struct sql_statement *s)
 {
     do {
-        /* a name may stand in single quotes here, where no text can */
-        if (p->token.kind != SQL_NAME && p->token.kind != SQL_STRING && !sql_is_symbol(&p->token, "*"))
+        if (p->token.kind != SQL_NAME && !sql_is_symbol(&p->token, "*"))
             break;
         if (!read_select_item(p, s))
             return false;
