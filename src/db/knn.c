@@ -14,7 +14,11 @@ enum {
     ASKED_ONE_BY_ONE = 256, /* candidates; for more, a bitmap of the filter may pay */
     ROWS_PER_ASK = 4,       /* as in where_select.c */
     STREAM_BATCH_MIN = 100, /* the original's bounds: ranks ascend within a batch, so they are visible */
-    STREAM_BATCH_MAX = 800
+    STREAM_BATCH_MAX = 800,
+    /* A stream over a filter that keeps at most 1/STREAM_DIRECT_SHARE of the rows, and that would look at more
+     * than STREAM_DIRECT_FROM candidates, becomes a search among the rows that pass. */
+    STREAM_DIRECT_FROM = 150,
+    STREAM_DIRECT_SHARE = 2
 };
 
 /* ---- Where a KNN condition may stand ---- */
@@ -355,12 +359,97 @@ pull_batch(struct exec *x, struct streaming *s, size_t need, struct hits *out)
     return st == ANX_OK ? x->status : st;
 }
 
+/* ---- Streaming with a filter that indexes know ---- */
+
+/* How many candidates a stream would have to look at until `need` of them pass. */
+static size_t
+expected_candidates(struct part *part, size_t need)
+{
+    size_t all = rows_count(part->ns->rows), passing = where_estimate(part);
+
+    if (passing >= all || is_alone(part))
+        return need;
+    return need > SIZE_MAX / (all + 1) ? SIZE_MAX : need * all / (passing ? passing : 1);
+}
+
+static anx_status
+as_bitmap(struct exec *x, const struct candidates *candidates, const roaring_bitmap_t **out)
+{
+    roaring_bitmap_t *bitmap;
+
+    *out = candidates->bitmap;
+    if (candidates->kind != CANDIDATES_FEW)
+        return ANX_OK;
+    bitmap = exec_bitmap(x);
+    if (!bitmap)
+        return exec_nomem(x);
+    roaring_bitmap_add_many(bitmap, candidates->n, candidates->few);
+    *out = bitmap;
+    return ANX_OK;
+}
+
+/* The k nearest of the allowed rows, for more and more, until enough pass what indexes could not settle. All
+ * of them when `need` is more than there are: exactly what a stream would give that never ends, in a better
+ * order. */
+static anx_status
+search_allowed(struct exec *x, struct part *part, const roaring_bitmap_t *allowed, size_t need, struct hits *out)
+{
+    size_t n_allowed = roaring_bitmap_get_cardinality(allowed);
+    struct query_knn query = *part->knn.query;
+    anx_status st = ANX_OK;
+
+    query.has_k = true;
+    for (size_t k = need < n_allowed ? need : n_allowed; k > 0; k = k < n_allowed / 4 ? 4 * k : n_allowed) {
+        struct vector_hit *items;
+        size_t n;
+
+        query.k = k;
+        query.has_ef = part->knn.query->has_ef && part->knn.query->ef >= k;
+        st = vector_search(part->knn.index->vector, &query, allowed, x->session, x->arena, &items, &n, x->err);
+        out->n = 0;
+        for (size_t i = 0; st == ANX_OK && i < n && out->n < need && exec_goes_on(x); i++)
+            if (where_match(x, &part->where, items[i].row))
+                st = hits_push(x, out, items[i].row, items[i].rank);
+        if (st != ANX_OK || x->status != ANX_OK || out->n >= need || k >= n_allowed)
+            break;
+    }
+    return st == ANX_OK ? x->status : st;
+}
+
+/* Where a stream would have to look far, rows that indexes say may pass are asked for directly. *is_done:
+ * they gave the answer. An array field's rows have several vectors, which k would count. */
+static anx_status
+run_filtered(struct exec *x, struct part *part, size_t need, struct hits *out, bool *is_done)
+{
+    struct candidates candidates;
+    const roaring_bitmap_t *allowed;
+    anx_status st;
+
+    *is_done = false;
+    if (part->knn.index->def->is_array || is_alone(part) ||
+        expected_candidates(part, need) <= STREAM_DIRECT_FROM ||
+        where_estimate(part) > rows_count(part->ns->rows) / STREAM_DIRECT_SHARE)
+        return ANX_OK;
+    st = where_select(x, part, SIZE_MAX, &candidates);
+    if (st != ANX_OK || candidates.kind == CANDIDATES_ALL)
+        return st;
+    st = as_bitmap(x, &candidates, &allowed);
+    *is_done = st == ANX_OK;
+    return st == ANX_OK ? search_allowed(x, part, allowed, need, out) : st;
+}
+
 static anx_status
 run_stream(struct exec *x, struct part *part, size_t need, struct hits *out)
 {
-    struct streaming *s = anx_arena_bytes(x->arena, sizeof(*s));
-    anx_status st;
+    size_t expected = expected_candidates(part, need);
+    struct query_knn query = *part->knn.query;
+    struct streaming *s;
+    bool is_done;
+    anx_status st = run_filtered(x, part, need, out, &is_done);
 
+    if (st != ANX_OK || is_done)
+        return st;
+    s = anx_arena_bytes(x->arena, sizeof(*s));
     if (!s)
         return exec_nomem(x);
     *s = (struct streaming) { .part = part };
@@ -369,7 +458,11 @@ run_stream(struct exec *x, struct part *part, size_t need, struct hits *out)
         if (!s->seen)
             return exec_nomem(x);
     }
-    st = vector_stream_open(part->knn.index->vector, part->knn.query, &s->stream, x->err);
+    if (!query.has_ef || query.ef == 1) {
+        query.has_ef = true;
+        query.ef = clamp(expected, STREAM_BATCH_MIN, STREAM_BATCH_MAX);
+    }
+    st = vector_stream_open(part->knn.index->vector, &query, &s->stream, x->err);
     while (st == ANX_OK && !s->is_at_end && out->n < need)
         st = pull_batch(x, s, need, out);
     if (s->stream)
