@@ -37,13 +37,12 @@
 #ifndef ANX_POSTGRES_PAGES_H
 #define ANX_POSTGRES_PAGES_H
 
-#include "postgres.h"
+#include "pg_compat.h"
 
-#include "access/generic_xlog.h"
-#include "storage/bufmgr.h"
-#include "storage/bufpage.h"
-#include "storage/itemptr.h"
-#include "utils/rel.h"
+#include <access/generic_xlog.h>
+#include <storage/bufmgr.h>
+#include <storage/bufpage.h>
+#include <storage/itemptr.h>
 
 #include "ann/hnsw/space.h"
 
@@ -71,12 +70,13 @@ enum page_kind { PAGE_META = 1, PAGE_ENTRY, PAGE_SPACE, PAGE_SLOTS /* of a wide 
 
 struct pages_meta {
     uint32 magic, version;
+    uint64 stamp;      /* random: tells this file from another one of the same number */
     uint32 state;      /* enum pages_state */
     uint32 generation; /* +1 whenever state, space, or where things lie changes: caches and scans compare it */
-    uint32 entry_generation; /* +1 whenever the entry page changes */
+    uint32 entry_generation; /* +1 whenever the entry page is rewritten (not when one is appended) */
     /* fixed for the life of a relfilenode, but for dim of an EMPTY index */
     uint32 metric, scalar; /* anx_metric; ANX_SCALAR_F32 or ANX_SCALAR_B1 */
-    uint32 dim;            /* components (bits for B1); 0: EMPTY and not yet known */
+    uint32 dim; /* elements of the column's type (B1: integers of 32 bits); 0: EMPTY and not yet known */
     uint32 m, ef_construction, ef, quant_bits;
     /* space; GRAPH only */
     uint32 space_kind; /* enum space_kind */
@@ -100,7 +100,6 @@ struct pages_meta {
 
 enum slot_kind { SLOT_FREE, SLOT_NODE, SLOT_OVERFLOW };
 #define SLOT_DEAD 1u  /* flags: all heap tuples are gone; routes searches until vacuum has unlinked it */
-#define SLOT_ENTRY 2u /* flags: is on the entry page */
 
 struct slot {
     uint8 kind, flags;
@@ -153,7 +152,7 @@ pages_overflow_max(const struct pages_meta *meta)
 {
     uint32 room = meta->slot_size < PAGES_ROOM ? meta->slot_size : PAGES_ROOM;
 
-    return (room - sizeof(struct slot)) / sizeof(ItemPointerData);
+    return (room - (uint32) sizeof(struct slot)) / (uint32) sizeof(ItemPointerData);
 }
 /* Wide slots: which bytes of the payload lie on page `part` (0..pages_per_slot-1) and where on it. n may be 0
  * on part 0. A code distance is a sum over bytes, so the parts' distances add up (parts are multiples of 64
@@ -173,21 +172,35 @@ pages_payload_part(const struct pages_meta *meta, uint32 part, uint32 *from, uin
 
 /* --- reading --- */
 
-/* A backend's picture of an index: block 0 as it was at some moment, the space and the entry codes. Lives in
- * rd_amcache, until a relcache invalidation or the next pages_open that finds another generation. */
+/* A backend's picture of an index: block 0 as it was at some moment, the space and the entry codes. */
 struct pages_index {
-    struct pages_meta meta; /* n_slot, free_head, counts: as of the last pages_open */
+    struct pages_meta meta; /* n_slot, n_entry, free_head, counts: as of the last pages_open */
     struct space space;     /* GRAPH; other states: zero */
-    uint32 entry_generation;
-    uint32 n_entry;
-    uint32 *entry;      /* [n_entry] slots */
-    uint8 *entry_codes; /* [n_entry][payload_size], 64-byte aligned */
-    MemoryContext context;
+    uint32 n_entry;         /* below */
+    uint32 *entry;          /* [n_entry] slots */
+    uint8 *entry_codes;     /* [n_entry][payload_size], 64-byte aligned */
+    const uint8 **entry_code; /* [n_entry] where each lies: what the kernels ask for */
 };
-/* Reads block 0 (one share lock) and whatever changed since the last time. ERROR when the index is not one of
- * ours (ERRCODE_INDEX_CORRUPTED) or of another version. Valid until the next pages_open of this relation in
- * this backend: copy what must live longer. Never NULL. */
+/* Reads block 0 (one share lock) and whatever changed since the last time; the rest comes from a cache of the
+ * backend. ERROR when the index is not one of ours (ERRCODE_INDEX_CORRUPTED) or of another version. To be
+ * called in each call of the access method, under the generation lock: valid until the end of that call.
+ * Never NULL. */
 extern struct pages_index *pages_open(Relation index);
+/* Components of a row as the engine counts them: bits for B1. */
+static inline size_t
+pages_engine_dim(const struct pages_meta *meta)
+{
+    return meta->scalar == ANX_SCALAR_B1 ? (size_t) meta->dim * 32 : meta->dim;
+}
+/* The params of an engine index over rows of this kind; everything else default. */
+extern void pages_engine_params(const struct pages_meta *meta, anx_index_params *out);
+/* How many entry nodes an index of this shape should have: what a backend is willing to cache. */
+extern uint32 pages_entry_max(const struct pages_meta *meta);
+
+/* The generation lock. */
+extern void pages_lock(Relation index, LOCKMODE mode);
+extern bool pages_try_lock(Relation index, LOCKMODE mode);
+extern void pages_unlock(Relation index, LOCKMODE mode);
 
 /* Pins and locks the page of a slot (of a wide one: its first); checks kind and version. mode 0: only pin. */
 extern Buffer pages_read(Relation index, BlockNumber block, int mode, enum page_kind kind);
@@ -195,6 +208,18 @@ extern Buffer pages_read(Relation index, BlockNumber block, int mode, enum page_
 extern bool pages_copy_payload(Relation index, const struct pages_meta *meta, uint32 slot, uint8 *out);
 
 /* --- writing --- */
+
+/* An empty page of a kind. */
+extern void pages_init_page(Page page, enum page_kind kind);
+/* Says that content up to `end` (an address on the page) is in use: what lies behind is not logged. */
+static inline void
+pages_use(Page page, const void *end)
+{
+    LocationIndex at = (LocationIndex) ((const char *) end - (const char *) page);
+
+    if (((PageHeader) page)->pd_lower < at)
+        ((PageHeader) page)->pd_lower = at;
+}
 
 /* A node to be written. */
 struct pages_node {
@@ -215,25 +240,42 @@ extern bool pages_add_tid(Relation index, const struct pages_meta *meta, uint32 
                           const ItemPointerData *tid, float4 residual);
 /* Vacuum: puts slots on the free list (they are unlinked and nobody can hold their numbers). */
 extern void pages_free_slots(Relation index, const struct pages_meta *meta, uint32 n, const uint32 *slots);
-/* Rewrites the entry page; flags SLOT_ENTRY are the caller's. */
+/* Rewrites the entry page (vacuum). */
 extern void pages_set_entries(Relation index, uint32 n, const uint32 *slots);
-/* EMPTY -> RAW with this dimension (or nothing, when somebody else did it). Takes the locks it needs. */
+/* One more entry node; false: there are pages_entry_max already. */
+extern bool pages_add_entry(Relation index, uint32 slot);
+/* EMPTY -> RAW with this dimension (or nothing, when somebody else did it). Caller holds the generation lock
+ * in share mode. */
 extern void pages_set_dim(Relation index, uint32 dim);
-/* Clears n changes of fields in block 0 in one record; fn gets the copy that will be logged. */
-extern void pages_change_meta(Relation index, void (*fn)(struct pages_meta *meta, void *context), void *context);
-
-/* --- whole indexes (build_local.c, build_external.c, check.c) --- */
+/* Changes fields of block 0 in one record; fn gets the copy that will be logged, and must not raise. */
+extern void pages_change_meta(Relation index, void (*fn)(struct pages_meta *meta, void *context),
+                              void *context);
 
 /* RAW -> GRAPH when RAW has at least PAGES_RAW_MAX rows and the generation lock can be had without waiting.
- * Caller (aminsert) holds no lock of this index. Returns whether the index is a GRAPH now. */
-extern bool pages_promote(Relation index);
+ * Caller (aminsert) holds no lock of this index. */
+extern void pages_promote(Relation index);
 
-/* Throws on the first broken invariant (ERRCODE_INDEX_CORRUPTED); returns counts. Takes ShareUpdateExclusive
- * level care: concurrent inserts are fine, vacuum is not. */
-struct pages_counts {
-    uint32 n_node, n_dead, n_overflow, n_free, n_lost; /* lost: taken by an insert that did not end */
-    uint64 n_tid, n_link, n_unreached;
+/* --- whole indexes, page by page (the builds) --- */
+
+struct pages_writer;
+/* What is known before the first node. */
+struct pages_plan {
+    uint32 state; /* PAGES_RAW or PAGES_GRAPH */
+    const struct space *space; /* GRAPH */
+    uint32 dim, degree, payload_size;
+    uint32 n_node; /* announced */
 };
-extern void pages_check(Relation index, struct pages_counts *counts);
+/* Sets slot shape and places of a meta from a plan; slots begin after `first_block`. False: a node does not
+ * fit the format. */
+extern bool pages_shape(struct pages_meta *meta, const struct pages_plan *plan, BlockNumber first_block);
+/* Writes behind the last block of the relation, which block 0 does not yet show. Nobody else writes meanwhile.
+ * tids of a node: any number. */
+extern struct pages_writer *pages_writer_begin(Relation index, const struct pages_plan *plan);
+extern void pages_writer_node(struct pages_writer *w, const struct pages_node *node, uint32 n_tid,
+                              const ItemPointerData *tids);
+/* Logs all pages, then makes block 0 show them. */
+extern void pages_writer_end(struct pages_writer *w, uint32 n_entry, const uint32 *entries);
+/* Block 0 of a new, EMPTY index. */
+extern void pages_create(Relation index, ForkNumber fork);
 
 #endif
