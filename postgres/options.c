@@ -3,6 +3,9 @@
 #include "lantern_int.h"
 
 #include <access/reloptions.h>
+#include <catalog/namespace.h>
+#include <utils/builtins.h>
+#include <utils/lsyscache.h>
 
 #include "base/error.h"
 
@@ -84,6 +87,20 @@ anx_pg_options_of(Relation index)
     return index->rd_options ? (const struct anx_pg_options *) index->rd_options : &default_options;
 }
 
+/* pq: the column must have been quantized. Its codes are not used: an index has its own, which are finer. */
+static void
+check_codebook(Relation index)
+{
+    AttrNumber column = index->rd_index->indkey.values[0];
+    Oid table = index->rd_index->indrelid;
+    const char *name = psprintf("pq_%s_%s", get_rel_name(table), column ? get_attname(table, column, false) : "");
+    Oid schema = get_namespace_oid("_lantern_internal", true);
+
+    if (!OidIsValid(schema) || !OidIsValid(get_relname_relid(name, schema)))
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("PQ-codebook for relation \"%s\" not found", name),
+                        errhint("quantize_table makes it.")));
+}
+
 void
 anx_pg_check_options(Relation index)
 {
@@ -99,4 +116,6 @@ anx_pg_check_options(Relation index)
     if (options->pq && options->quant_bits < 32)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("pq and quant_bits = %d cannot be combined", options->quant_bits)));
+    if (options->pq)
+        check_codebook(index);
 }
