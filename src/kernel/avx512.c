@@ -149,20 +149,20 @@ code_rows4(const uint8_t *query, const uint8_t *const row[4], size_t stride, enu
         for (size_t t = 0; t < stride; t += 64) {
             __m512i q = _mm512_load_si512(query + t);
 
-            s0.cross = _mm512_dpbusd_epi32(s0.cross, _mm512_load_si512(row[0] + t), q);
-            s1.cross = _mm512_dpbusd_epi32(s1.cross, _mm512_load_si512(row[1] + t), q);
-            s2.cross = _mm512_dpbusd_epi32(s2.cross, _mm512_load_si512(row[2] + t), q);
-            s3.cross = _mm512_dpbusd_epi32(s3.cross, _mm512_load_si512(row[3] + t), q);
+            s0.cross = _mm512_dpbusd_epi32(s0.cross, _mm512_loadu_si512(row[0] + t), q);
+            s1.cross = _mm512_dpbusd_epi32(s1.cross, _mm512_loadu_si512(row[1] + t), q);
+            s2.cross = _mm512_dpbusd_epi32(s2.cross, _mm512_loadu_si512(row[2] + t), q);
+            s3.cross = _mm512_dpbusd_epi32(s3.cross, _mm512_loadu_si512(row[3] + t), q);
         }
         return sum4(s0.cross, s1.cross, s2.cross, s3.cross);
     }
     for (size_t t = 0; t < stride; t += 64) {
         __m512i q = _mm512_xor_si512(_mm512_load_si512(query + t), sign);
 
-        l2_step(&s0, q, _mm512_load_si512(row[0] + t));
-        l2_step(&s1, q, _mm512_load_si512(row[1] + t));
-        l2_step(&s2, q, _mm512_load_si512(row[2] + t));
-        l2_step(&s3, q, _mm512_load_si512(row[3] + t));
+        l2_step(&s0, q, _mm512_loadu_si512(row[0] + t));
+        l2_step(&s1, q, _mm512_loadu_si512(row[1] + t));
+        l2_step(&s2, q, _mm512_loadu_si512(row[2] + t));
+        l2_step(&s3, q, _mm512_loadu_si512(row[3] + t));
     }
     return sum4(l2_finish(s0), l2_finish(s1), l2_finish(s2), l2_finish(s3));
 }

@@ -31,10 +31,10 @@ hamming_rows4(const uint8_t *query, const uint8_t *const row[4], size_t stride)
     for (size_t t = 0; t < stride; t += 64) {
         __m512i q = _mm512_load_si512(query + t);
 
-        s0 = count_bits(s0, _mm512_xor_si512(q, _mm512_load_si512(row[0] + t)));
-        s1 = count_bits(s1, _mm512_xor_si512(q, _mm512_load_si512(row[1] + t)));
-        s2 = count_bits(s2, _mm512_xor_si512(q, _mm512_load_si512(row[2] + t)));
-        s3 = count_bits(s3, _mm512_xor_si512(q, _mm512_load_si512(row[3] + t)));
+        s0 = count_bits(s0, _mm512_xor_si512(q, _mm512_loadu_si512(row[0] + t)));
+        s1 = count_bits(s1, _mm512_xor_si512(q, _mm512_loadu_si512(row[1] + t)));
+        s2 = count_bits(s2, _mm512_xor_si512(q, _mm512_loadu_si512(row[2] + t)));
+        s3 = count_bits(s3, _mm512_xor_si512(q, _mm512_loadu_si512(row[3] + t)));
     }
     return sum4(s0, s1, s2, s3);
 }

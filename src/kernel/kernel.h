@@ -46,8 +46,9 @@ typedef struct anx_kernels {
     /* In-place Walsh-Hadamard transform of n floats, n a power of two, unnormalized. */
     void (*hadamard)(float *x, size_t n);
 
-    /* Distances of one query to n code rows, given by pointer. All rows and the query are `stride` bytes,
-     * 64-byte aligned. Prefetches a few rows ahead. Integers are exact.
+    /* Distances of one query to n code rows, given by pointer. All rows and the query are `stride` bytes; the
+     * query is 64-byte aligned, rows may lie anywhere (database pages) and are read faster when aligned too.
+     * Prefetches a few rows ahead. Integers are exact.
      *   code_l2:      out[i] = sum (query[t] - rows[i][t])^2, u8 and u8
      *   code_dot:     out[i] = sum  query[t] * rows[i][t],    s8 and u8
      *   code_hamming: out[i] = popcount(query XOR rows[i]) */

@@ -8,7 +8,10 @@
 
 struct prune {
     const anx_alloc *alloc;
+    const anx_kernels *kernels;
+    bool is_bits;
     size_t capacity, stride;
+    const uint8_t *set; /* [..][stride] codes by id, of the caller; NULL: those of a graph */
     int32_t *dist; /* [list_capacity], unsorted while adding */
     uint32_t *id;
     int32_t *sorted_dist; /* [list_capacity] where sorting goes to; swapped with the above */
@@ -46,24 +49,25 @@ prune_destroy(struct prune *p)
 }
 
 struct prune *
-prune_create(const struct graph *g, size_t capacity)
+prune_create(const anx_alloc *alloc, const struct space *space, size_t capacity)
 {
-    const anx_alloc *alloc = g->index->base.params.alloc;
     struct prune *p = anx_alloc_zeroed(alloc, 1, sizeof(*p));
 
     if (!p)
         return NULL;
     p->alloc = alloc;
+    p->kernels = space->kernels;
+    p->is_bits = space->kind == SPACE_BITS;
     p->capacity = capacity;
-    p->stride = g->stride;
+    p->stride = space->stride;
     p->list_capacity = capacity * 4;
     p->pair_stride = (capacity + 16) / 16 * 16;
     p->dist = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->dist));
     p->id = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->id));
     p->sorted_dist = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->dist));
     p->sorted_id = anx_alloc_array(alloc, p->list_capacity, sizeof(*p->id));
-    p->codes = anx_alloc_aligned(alloc, capacity + 1, g->stride);
-    p->signed_codes = anx_alloc_aligned(alloc, capacity, g->stride);
+    p->codes = anx_alloc_aligned(alloc, capacity + 1, space->stride);
+    p->signed_codes = anx_alloc_aligned(alloc, capacity, space->stride);
     p->pair = anx_alloc_aligned(alloc, capacity * p->pair_stride, sizeof(*p->pair));
     p->norm = anx_alloc_array(alloc, p->pair_stride, sizeof(*p->norm));
     p->nearest = anx_alloc_array(alloc, capacity, sizeof(*p->nearest));
@@ -84,7 +88,7 @@ scratch_prune(struct graph *g, struct scratch *scratch, anx_error *err)
     size_t degree = g->degree;
 
     if (!scratch->prune)
-        scratch->prune = prune_create(g, degree + 64 > 128 ? degree + 64 : 128);
+        scratch->prune = prune_create(g->index->base.params.alloc, &g->space, degree + 64 > 128 ? degree + 64 : 128);
     if (!scratch->prune)
         (void) anx_fail(err, ANX_E_NOMEM, "could not allocate working memory to choose neighbors");
     return scratch->prune;
@@ -94,6 +98,20 @@ void
 prune_start(struct prune *p)
 {
     p->n = 0;
+    p->set = NULL;
+}
+
+void
+prune_start_set(struct prune *p, const uint8_t *codes)
+{
+    p->n = 0;
+    p->set = codes;
+}
+
+static const uint8_t *
+code_of(const struct prune *p, const struct graph *g, uint32_t id)
+{
+    return p->set ? p->set + id * p->stride : graph_code(g, id);
 }
 
 size_t
@@ -104,7 +122,7 @@ prune_count(const struct prune *p)
 
 /* Sorts by distance, then id, into the other pair of arrays: the place of each is how many are smaller. */
 static void
-sort_candidates(struct prune *p, const anx_kernels *k)
+sort_candidates(struct prune *p)
 {
     int32_t *dist = p->sorted_dist;
     uint32_t *id = p->sorted_id;
@@ -112,7 +130,7 @@ sort_candidates(struct prune *p, const anx_kernels *k)
     for (size_t i = 0; i < p->n; i++)
         id[i] = SLOT_NONE;
     for (size_t i = 0; i < p->n; i++) {
-        size_t at = k->count_below(p->dist, p->n, p->dist[i]);
+        size_t at = p->kernels->count_below(p->dist, p->n, p->dist[i]);
 
         while (id[at] != SLOT_NONE && id[at] < p->id[i]) /* equal distances: a short run, ordered by id */
             at++;
@@ -146,8 +164,9 @@ drop_repeats(struct prune *p)
 void
 prune_add(struct prune *p, const struct graph *g, uint32_t id, int32_t dist)
 {
+    (void) g;
     if (p->n == p->list_capacity) { /* only the nearest matter: make room */
-        sort_candidates(p, g->space.kernels);
+        sort_candidates(p);
         drop_repeats(p);
         p->n = p->n < p->capacity ? p->n : p->capacity;
     }
@@ -172,17 +191,17 @@ prune_add_ids(struct prune *p, const struct graph *g, uint32_t from, const uint3
 static void
 compute_pairs(struct prune *p, const struct graph *g, size_t n)
 {
-    const anx_kernels *k = g->space.kernels;
+    const anx_kernels *k = p->kernels;
 
     for (size_t i = 0; i < n; i++) {
-        const uint8_t *code = graph_code(g, p->id[i]);
-        const uint8_t *ahead = i + 6 < n ? graph_code(g, p->id[i + 6]) : code;
+        const uint8_t *code = code_of(p, g, p->id[i]);
+        const uint8_t *ahead = i + 6 < n ? code_of(p, g, p->id[i + 6]) : code;
 
         for (size_t b = 0; b < p->stride; b += 64)
             __builtin_prefetch(ahead + b);
         memcpy(p->codes + i * p->stride, code, p->stride);
     }
-    if (g->space.kind == SPACE_BITS) {
+    if (p->is_bits) {
         k->hamming_block(p->codes, n, p->codes, n, p->stride, p->pair, p->pair_stride);
         return;
     }
@@ -205,11 +224,11 @@ compute_pairs(struct prune *p, const struct graph *g, size_t n)
 }
 
 static void
-choose(struct prune *p, const anx_kernels *k, size_t i, size_t n, uint32_t *out, size_t *n_out)
+choose(struct prune *p, size_t i, size_t n, uint32_t *out, size_t *n_out)
 {
     p->is_chosen[i] = 1;
     out[(*n_out)++] = (uint32_t) i;
-    k->min_into(p->pair + i * p->pair_stride, n, p->nearest);
+    p->kernels->min_into(p->pair + i * p->pair_stride, n, p->nearest);
 }
 
 size_t
@@ -217,7 +236,7 @@ prune_select(struct prune *p, const struct graph *g, size_t max, float alpha, ui
 {
     size_t n, n_out = 0;
 
-    sort_candidates(p, g->space.kernels);
+    sort_candidates(p);
     drop_repeats(p);
     n = p->n < p->capacity ? p->n : p->capacity;
     if (n == 0)
@@ -229,10 +248,10 @@ prune_select(struct prune *p, const struct graph *g, size_t max, float alpha, ui
     }
     for (size_t i = 0; i < n && n_out < max; i++)
         if (p->nearest[i] >= p->dist[i])
-            choose(p, g->space.kernels, i, n, out, &n_out);
+            choose(p, i, n, out, &n_out);
     for (size_t i = 0; i < n && n_out < max && alpha > 1.0f; i++)
         if (!p->is_chosen[i] && (float) p->nearest[i] * alpha > (float) p->dist[i])
-            choose(p, g->space.kernels, i, n, out, &n_out);
+            choose(p, i, n, out, &n_out);
     for (size_t i = 0; i < n_out; i++)
         out[i] = p->id[out[i]];
     return n_out;

@@ -16,13 +16,17 @@
 
 struct prune;
 
-/* Room for `capacity` candidates; more are cut to the nearest before selection. NULL: out of memory. */
-struct prune *prune_create(const struct graph *g, size_t capacity);
+/* Room for `capacity` candidates with codes of this space; more are cut to the nearest before selection. NULL:
+ * out of memory. */
+struct prune *prune_create(const anx_alloc *alloc, const struct space *space, size_t capacity);
 void prune_destroy(struct prune *p); /* NULL is fine */
 /* The one of a scratch, made on first use; fits one full neighbor list and an ef_construction list. */
 struct prune *scratch_prune(struct graph *g, struct scratch *scratch, anx_error *err);
 
 void prune_start(struct prune *p);
+/* For a choice without a graph: an id is the number of a code in codes[..][stride] (64-byte aligned), which
+ * stays until after prune_select. g of the calls below is then NULL; prune_add_ids is not for sets. */
+void prune_start_set(struct prune *p, const uint8_t *codes);
 void prune_add(struct prune *p, const struct graph *g, uint32_t id, int32_t dist);
 size_t prune_count(const struct prune *p);
 /* Adds ids with their distances from node `from` computed here. */
