@@ -8,6 +8,9 @@
  * engine with `native`), which upstream readers ignore.
  *     ANX_FILE_ANNEX    our sections alone: any kind; smallest, and mapped without reading
  *
+ *     ANX_FILE_GRAPH    hnsw with ANX_QUANTIZATION_CODES only: space, entry nodes, then every node with its
+ *                       labels, links and code, for stores that keep pages of their own. Cannot be loaded.
+ *
  * Files are input: every length, id and count is checked before use, and a checksummed file with a flipped
  * bit is refused when it is loaded (ANX_E_CHECKSUM). Files written by others carry no checksum; they are
  * checked structurally (ANX_E_CORRUPT). */
@@ -25,6 +28,7 @@ typedef enum anx_file_format {
     ANX_FILE_ANNEX,
     ANX_FILE_USEARCH,
     ANX_FILE_LANTERN,
+    ANX_FILE_GRAPH,
     ANX_FILE_FORMAT_COUNT
 } anx_file_format;
 

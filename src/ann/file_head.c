@@ -225,7 +225,7 @@ file_head_decode(const uint8_t bytes[FILE_HEAD_SIZE], uint64_t head_at, struct f
     if (anx_load_le(bytes + 16, 8) != head_at)
         return anx_fail(err, ANX_E_CORRUPT, "index head at byte %llu was written for byte %llu",
                         (unsigned long long) head_at, (unsigned long long) anx_load_le(bytes + 16, 8));
-    if (anx_load_le(bytes + 44, 4) >= ANX_FILE_FORMAT_COUNT ||
+    if (anx_load_le(bytes + 44, 4) > ANX_FILE_LANTERN ||
         (head->format == ANX_FILE_ANNEX) != (head_at == 0))
         return anx_fail(err, ANX_E_CORRUPT, "head of the index file has format %u, impossible at byte %llu",
                         (unsigned) anx_load_le(bytes + 44, 4), (unsigned long long) head_at);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ann/file_part.h"
+#include "ann/graph_stream.h"
 #include "base/error.h"
 
 struct plan {
@@ -37,6 +38,8 @@ plan_check(const struct plan *plan, anx_error *err)
     if (params->plain && params->format == ANX_FILE_ANNEX)
         return anx_fail(err, ANX_E_INVALID,
                         "an annex file cannot be plain: it has nothing but the index's own sections");
+    if (plan->index->params.quantization == ANX_QUANTIZATION_CODES)
+        return anx_fail(err, ANX_E_UNSUPPORTED, "an index of codes is saved as a graph only");
     if (!plan->ops)
         return anx_fail(err, ANX_E_UNSUPPORTED, "%s index cannot be saved",
                         anx_index_kind_name(plan->index->params.kind));
@@ -174,15 +177,41 @@ write_container(struct file_out *out, const struct plan *plan)
     file_trailer_write(out);
 }
 
+/* A graph for other stores has no container around it. */
+static anx_status
+save_graph(const anx_index *index, const anx_sink *sink, size_t *size, anx_error *err)
+{
+    struct file_out out;
+    uint64_t total = 0;
+    anx_status st = graph_file_size(index, &total, err);
+
+    if (st != ANX_OK)
+        return st;
+    file_out_init(&out, sink, index->params.alloc, total, false, err);
+    st = out.status == ANX_OK ? graph_file_write(index, &out, err) : out.status;
+    file_out_flush(&out);
+    st = st == ANX_OK ? out.status : st;
+    if (st == ANX_OK && file_out_at(&out) != total)
+        st = anx_fail(err, ANX_E_INTERNAL, "%llu bytes were announced, %llu written",
+                      (unsigned long long) total, (unsigned long long) file_out_at(&out));
+    if (size)
+        *size = (size_t) file_out_at(&out);
+    file_out_fini(&out);
+    return st;
+}
+
 anx_status
 file_save(file_ops_fn find, const anx_index *index, const anx_save_params *params, const anx_sink *sink,
           size_t *size, anx_error *err)
 {
     struct plan plan;
     struct file_out out;
-    anx_status st = plan_open(&plan, find, index, params, err);
+    anx_status st;
     uint64_t head_at;
 
+    if (params && params->format == ANX_FILE_GRAPH)
+        return save_graph(index, sink, size, err);
+    st = plan_open(&plan, find, index, params, err);
     if (st != ANX_OK)
         return st;
     head_at = plan.params.plain ? 0 : plan.head.head_at;
@@ -211,8 +240,16 @@ file_save_size(file_ops_fn find, const anx_index *index, const anx_save_params *
                anx_error *err)
 {
     struct plan plan;
-    anx_status st = plan_open(&plan, find, index, params, err);
+    anx_status st;
 
+    if (params && params->format == ANX_FILE_GRAPH) {
+        uint64_t total = 0;
+
+        st = graph_file_size(index, &total, err);
+        *size = (size_t) total;
+        return st;
+    }
+    st = plan_open(&plan, find, index, params, err);
     if (st != ANX_OK)
         return st;
     *size = (size_t) (plan.params.plain ? plan.foreign_size : plan.head.file_size);

@@ -51,8 +51,12 @@ check_enums(const anx_index_params *p, anx_error *err)
     if ((unsigned) p->scalar >= ANX_SCALAR_COUNT)
         return anx_fail(err, ANX_E_INVALID, "scalar is %d, must be 0..%d", (int) p->scalar,
                         ANX_SCALAR_COUNT - 1);
-    if (p->quantization != ANX_QUANTIZATION_NONE && p->quantization != ANX_QUANTIZATION_SQ8)
-        return anx_fail(err, ANX_E_INVALID, "quantization is %d, must be 0..1", (int) p->quantization);
+    if ((unsigned) p->quantization > ANX_QUANTIZATION_CODES)
+        return anx_fail(err, ANX_E_INVALID, "quantization is %d, must be 0..%d", (int) p->quantization,
+                        ANX_QUANTIZATION_CODES);
+    if (p->quantization == ANX_QUANTIZATION_CODES && p->kind != ANX_INDEX_HNSW)
+        return anx_fail(err, ANX_E_UNSUPPORTED, "quantization to codes is for hnsw indexes, not for %s",
+                        anx_index_kind_name(p->kind));
     if ((p->metric == ANX_METRIC_HAMMING) != (p->scalar == ANX_SCALAR_B1))
         return anx_fail(err, ANX_E_UNSUPPORTED, "metric %s does not go with %s vectors",
                         anx_metric_name(p->metric), anx_scalar_name(p->scalar));

@@ -15,7 +15,8 @@
 #include "cli/options.h"
 
 static const char *const format_names[ANX_FILE_FORMAT_COUNT] = {
-    [ANX_FILE_ANNEX] = "annex", [ANX_FILE_USEARCH] = "usearch", [ANX_FILE_LANTERN] = "lantern"
+    [ANX_FILE_ANNEX] = "annex", [ANX_FILE_USEARCH] = "usearch", [ANX_FILE_LANTERN] = "lantern",
+    [ANX_FILE_GRAPH] = "graph"
 };
 
 /* --- inspect

@@ -32,6 +32,8 @@ swap_slots(struct graph *g, uint32_t a, uint32_t b, uint8_t *spare)
     swap_bytes((void *) graph_links(g, a), (void *) graph_links(g, b), spare, g->degree * sizeof(uint32_t));
     if (g->keeps_rows)
         swap_bytes(graph_row(g, a), graph_row(g, b), spare, g->row_size);
+    if (g->keeps_residuals)
+        swap_bytes(graph_residual(g, a), graph_residual(g, b), spare, sizeof(float));
     atomic_store(&ca->labels[graph_at(g, a)], graph_label(g, b));
     atomic_store(&cb->labels[graph_at(g, b)], label);
     atomic_store(&ca->flags[graph_at(g, a)], (unsigned char) graph_flags(g, b));

@@ -45,6 +45,7 @@ struct chunk {
     uint8_t *rows;         /* [rows][row_size] as given; NULL when codes are exact or rows are not kept */
     atomic_ullong *labels; /* [rows] */
     atomic_uchar *flags;   /* [rows] */
+    float *residuals;      /* [rows] how far a row is from its code; NULL unless ANX_QUANTIZATION_CODES */
     atomic_uint
         *parents; /* [rows] a node that links here and keeps that link: see reach.h; NULL in a mapped file */
     void *map;             /* owned mapping behind the above, NULL when they point into a file */
@@ -80,6 +81,7 @@ struct graph {
     unsigned chunk_bits;
     bool has_links;  /* false: small, scanned exactly */
     bool keeps_rows;
+    bool keeps_residuals;
     struct space space; /* immutable once has_links; LOSSLESS may become ROTATED only by making a new graph */
     size_t expected; /* rows hoped for; a hint */
     struct chunk *chunk; /* [chunk_limit], fixed */
@@ -170,6 +172,11 @@ static inline uint8_t *
 graph_row(const struct graph *g, uint32_t slot)
 {
     return graph_chunk(g, slot)->rows + graph_at(g, slot) * g->row_size;
+}
+static inline float *
+graph_residual(const struct graph *g, uint32_t slot) /* only if keeps_residuals */
+{
+    return &graph_chunk(g, slot)->residuals[graph_at(g, slot)];
 }
 static inline unsigned
 graph_flags(const struct graph *g, uint32_t slot)

@@ -15,6 +15,7 @@
  * arrive. */
 #define FIT_SHARE 0.05
 #define FIT_MIN 20000
+#define FIT_BYTES ((size_t) 32 << 20)
 #define FIT_SAMPLE 8000 /* rows looked at; mean and spread need no more */
 /* More clipped components than this share: the rows that were sampled do not speak for the rest; fit again.
  */
@@ -128,6 +129,17 @@ fit(struct load *load, anx_error *err)
     return space_fit(&load->g->space, sample.n, sampled_row, &sample, quantile, err);
 }
 
+static size_t
+encode(struct graph *g, uint32_t slot, const void *row, float *buffer)
+{
+    uint8_t *code = graph_code(g, slot);
+    size_t clipped = space_encode(&g->space, row, code, buffer);
+
+    if (g->keeps_residuals)
+        *graph_residual(g, slot) = space_residual(&g->space, row, code, buffer);
+    return clipped;
+}
+
 static void
 encode_range(void *context, size_t begin, size_t end, size_t worker)
 {
@@ -138,7 +150,7 @@ encode_range(void *context, size_t begin, size_t end, size_t worker)
 
     (void) worker;
     for (size_t i = begin; i < end && buffer; i++)
-        clipped += space_encode(&g->space, given_row(load, i), graph_code(g, (uint32_t) i), buffer);
+        clipped += encode(g, (uint32_t) i, given_row(load, i), buffer);
     if (!buffer)
         atomic_store(&load->failed, true);
     atomic_fetch_add(&load->n_clipped, clipped);
@@ -203,6 +215,15 @@ keep_pending(struct load *load, const void *row, anx_error *err)
     return ANX_OK;
 }
 
+/* Rows that wait for the fit when none are kept: enough to be a sample, and not too many bytes. */
+static size_t
+pending_max(const struct load *load)
+{
+    size_t n = FIT_BYTES / load->g->row_size;
+
+    return n < FIT_MIN ? n : FIT_MIN;
+}
+
 static bool
 is_time_to_fit(const struct load *load)
 {
@@ -212,7 +233,7 @@ is_time_to_fit(const struct load *load)
     if (load->is_batch && load->g->keeps_rows)
         return false;
     if (!load->g->keeps_rows) /* rows are dropped once encoded, so the sample is what has come by then */
-        want = sample ? sample : FIT_MIN;
+        want = sample ? sample : pending_max(load);
     else if (want < FIT_MIN)
         want = FIT_MIN;
     if (want <= SMALL_MAX) /* a small index needs its rows */
@@ -265,7 +286,7 @@ load_row(struct load *load, uint64_t label, const void *row, anx_error *err)
     if (g->keeps_rows)
         memcpy(graph_row(g, slot), row, g->row_size);
     if (load->is_fitted && load->n_encoded == slot) {
-        atomic_fetch_add(&load->n_clipped, space_encode(&g->space, row, graph_code(g, slot), load->buffer));
+        atomic_fetch_add(&load->n_clipped, encode(g, slot, row, load->buffer));
         load->n_encoded++;
         return ANX_OK;
     }
@@ -366,6 +387,8 @@ move_slot(struct graph *g, uint32_t from, uint32_t to)
     memcpy(graph_code(g, to), graph_code(g, from), g->stride);
     if (g->keeps_rows)
         memcpy(graph_row(g, to), graph_row(g, from), g->row_size);
+    if (g->keeps_residuals)
+        *graph_residual(g, to) = *graph_residual(g, from);
     atomic_store(&graph_chunk(g, to)->labels[graph_at(g, to)], graph_label(g, from));
 }
 
@@ -399,6 +422,8 @@ collapse(struct load *load, anx_error *err)
                 break;
         if (table[at] != SLOT_NONE) {
             st = note_copy(load, graph_label(g, i), graph_label(g, table[at]), err);
+            if (g->keeps_residuals && *graph_residual(g, table[at]) < *graph_residual(g, i))
+                *graph_residual(g, table[at]) = *graph_residual(g, i);
             continue;
         }
         table[at] = (uint32_t) kept;

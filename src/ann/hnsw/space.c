@@ -17,6 +17,7 @@
  * noise). */
 #define CLIP_SIGMA 4.0f
 #define QUANTILE_BATCH 20 /* rows; what the quantile means to clients of the document database */
+#define RESIDUAL_SLOP 2e-6
 /* 255^2 times this is below 2^31, the range of code distances. */
 #define LOSSLESS_DIM_MAX 32768
 
@@ -257,6 +258,29 @@ space_encode(const struct space *space, const void *row, uint8_t *code, float *b
     for (size_t i = 0; i < space->turned_dim; i++)
         clipped += (code[i] == 0) | (code[i] == 255);
     return clipped;
+}
+
+float
+space_residual(const struct space *space, const void *row, const uint8_t *code, const float *buffer)
+{
+    double sum = 0, norm2 = 0;
+
+    if (space->kind == SPACE_BITS || (space->kind == SPACE_LOSSLESS && space_row_is_bytes(space, row)))
+        return 0.0f;
+    for (size_t i = 0; i < space->turned_dim; i++) {
+        double x, rest;
+
+        if (space->kind == SPACE_ROTATED)
+            x = buffer[i];
+        else /* only f32 and f16 rows can be other than bytes */
+            x = space->scalar == ANX_SCALAR_F32 ? ((const float *) row)[i] : code[i];
+        rest = x - ((double) space->offset + (double) space->step * code[i]);
+        sum += rest * rest;
+        norm2 += x * x;
+    }
+    /* What float arithmetic lost on the way here: a few units in the last place of the row's length, a little
+     * more with every doubling of the dimension. */
+    return (float) ((sqrt(sum) + RESIDUAL_SLOP * sqrt(norm2)) * (1 + RESIDUAL_SLOP));
 }
 
 void

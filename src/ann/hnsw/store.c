@@ -30,6 +30,8 @@ slot_bytes(const struct graph *g)
         bytes += g->stride + g->degree * sizeof(uint32_t) + sizeof(uint32_t);
     if (g->keeps_rows)
         bytes += g->row_size;
+    if (g->keeps_residuals)
+        bytes += sizeof(float);
     return bytes;
 }
 
@@ -241,7 +243,8 @@ chunk_create(struct graph *g, struct chunk *chunk, bool huge, anx_error *err)
     size_t links = g->has_links ? align64(rows * g->degree * sizeof(uint32_t)) : 0;
     size_t raw = g->keeps_rows ? align64(rows * g->row_size) : 0;
     size_t labels = rows * sizeof(uint64_t), parents = g->has_links ? rows * sizeof(uint32_t) : 0;
-    size_t size = codes + links + raw + labels + parents + rows;
+    size_t residuals = g->keeps_residuals ? rows * sizeof(float) : 0;
+    size_t size = codes + links + raw + labels + parents + residuals + rows;
     uint8_t *map = anx_map_pages(size, huge);
 
     if (!map)
@@ -256,7 +259,9 @@ chunk_create(struct graph *g, struct chunk *chunk, bool huge, anx_error *err)
     chunk->labels = (atomic_ullong *) (map + codes + links + raw);
     if (g->has_links)
         chunk->parents = (atomic_uint *) (map + codes + links + raw + labels);
-    chunk->flags = (atomic_uchar *) (map + codes + links + raw + labels + parents);
+    if (g->keeps_residuals)
+        chunk->residuals = (float *) (map + codes + links + raw + labels + parents);
+    chunk->flags = (atomic_uchar *) (map + codes + links + raw + labels + parents + residuals);
     return ANX_OK;
 }
 
@@ -364,6 +369,7 @@ graph_create(struct hnsw *index, bool has_links, bool lossless, struct graph **o
     g->stride = g->space.stride;
     g->keeps_rows =
         !has_links || (!space_is_exact(&g->space) && params->quantization == ANX_QUANTIZATION_NONE);
+    g->keeps_residuals = has_links && params->quantization == ANX_QUANTIZATION_CODES;
     g->chunk_bits = chunk_bits_for(g);
     g->chunk_limit = has_links ? ((size_t) SLOT_MAX >> g->chunk_bits) + 1 : 64;
     g->chunk_table_size = g->chunk_limit * sizeof(*g->chunk);

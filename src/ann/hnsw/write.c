@@ -213,13 +213,25 @@ add_once(struct hnsw *h, uint64_t label, const void *vector, bool *again, anx_er
 
 static anx_status maintain_when_due(struct hnsw *h, anx_error *err);
 
+/* Nothing but a load measures how far rows are from their codes. */
+static anx_status
+check_changeable(const anx_index *index, anx_error *err)
+{
+    if (index->params.quantization == ANX_QUANTIZATION_CODES)
+        return anx_fail(err, ANX_E_UNSUPPORTED, "an index of codes is loaded once and not changed");
+    return ANX_OK;
+}
+
 anx_status
 hnsw_add(anx_index *index, uint64_t label, const void *vector, anx_error *err)
 {
     struct hnsw *h = (struct hnsw *) index;
-    anx_status st = maintain_when_due(h, err);
-    bool again = st == ANX_OK;
+    anx_status st = check_changeable(index, err);
+    bool again;
 
+    if (st == ANX_OK)
+        st = maintain_when_due(h, err);
+    again = st == ANX_OK;
     while (again) {
         st = add_once(h, label, vector, &again, err);
         if (again) {
@@ -315,8 +327,10 @@ hnsw_add_batch(anx_index *index, size_t n, const uint64_t *labels, const void *v
     struct batch b = { .h = h, .labels = labels, .vectors = vectors, .err = err };
     size_t have = anx_index_count(index);
     anx_pool *pool;
-    anx_status st = check_new_labels(h, n, labels, err);
+    anx_status st = check_changeable(index, err);
 
+    if (st == ANX_OK)
+        st = check_new_labels(h, n, labels, err);
     if (st != ANX_OK)
         return st;
     if (have + n > SMALL_MAX && (double) n >= REBUILD_SHARE * (double) have)
@@ -371,8 +385,10 @@ hnsw_remove(anx_index *index, uint64_t label, anx_error *err)
     struct hnsw *h = (struct hnsw *) index;
     uint32_t freed = SLOT_NONE;
     struct graph *g;
-    anx_status st;
+    anx_status st = check_changeable(index, err);
 
+    if (st != ANX_OK)
+        return st;
     pthread_rwlock_rdlock(&h->gate);
     g = atomic_load(&h->graph);
     pthread_mutex_lock(&g->names);
