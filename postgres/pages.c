@@ -69,8 +69,6 @@ pages_init_page(Page page, enum page_kind kind)
     struct pages_special *special;
 
     PageInit(page, BLCKSZ, sizeof(*special));
-    /* No hole: generic WAL records and page images leave out what lies between the two, and zero it. */
-    ((PageHeader) page)->pd_lower = ((PageHeader) page)->pd_upper;
     special = (struct pages_special *) PageGetSpecialPointer(page);
     *special = (struct pages_special){ .kind = (uint16) kind, .version = PAGES_VERSION, .magic = PAGES_MAGIC };
 }
@@ -135,9 +133,9 @@ pages_unlock(Relation index, LOCKMODE mode)
 /* --- block 0 --- */
 
 uint32
-pages_entry_max(const struct pages_meta *meta)
+pages_entry_limit(Size payload_size)
 {
-    Size n = ENTRY_CACHE_BYTES / (meta->payload_size ? meta->payload_size : 1);
+    Size n = ENTRY_CACHE_BYTES / (payload_size ? payload_size : 1);
 
     return n < ENTRY_MIN ? ENTRY_MIN : n > PAGES_ENTRY_MAX ? PAGES_ENTRY_MAX : (uint32) n;
 }

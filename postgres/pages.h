@@ -194,8 +194,13 @@ pages_engine_dim(const struct pages_meta *meta)
 }
 /* The params of an engine index over rows of this kind; everything else default. */
 extern void pages_engine_params(const struct pages_meta *meta, anx_index_params *out);
-/* How many entry nodes an index of this shape should have: what a backend is willing to cache. */
-extern uint32 pages_entry_max(const struct pages_meta *meta);
+/* How many entry nodes an index with payloads of this size should have: what a backend is willing to cache. */
+extern uint32 pages_entry_limit(Size payload_size);
+static inline uint32
+pages_entry_max(const struct pages_meta *meta)
+{
+    return pages_entry_limit(meta->payload_size);
+}
 
 /* The generation lock. */
 extern void pages_lock(Relation index, LOCKMODE mode);
