@@ -35,8 +35,10 @@ build_vector(struct build *build, const Datum *values, const bool *isnull, struc
 {
     MemoryContext old;
 
-    if (isnull[0])
+    if (isnull[0]) {
+        build_check_dim(build); /* it is the first row that tells the dimension, as with Lantern */
         return false;
+    }
     MemoryContextReset(build->row_context);
     old = MemoryContextSwitchTo(build->row_context);
     anx_pg_vector_of(&build->column, values[0], out);

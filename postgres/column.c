@@ -87,8 +87,7 @@ check_finite(const float *x, size_t n)
         if (!isfinite(x[i]))
             ereport(ERROR, (errcode(ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE),
                             errmsg("component %zu of a vector is %s, which has no place in an index", i + 1,
-                                   isnan(x[i]) ? "NaN" : x[i] > 0 ? "Infinity" : "-Infinity"),
-                            errhint("A partial index can leave such rows out.")));
+                                   isnan(x[i]) ? "NaN" : x[i] > 0 ? "Infinity" : "-Infinity")));
 }
 
 /* The elements of an array without NULLs; arrays of several dimensions count as flat. */
@@ -169,5 +168,5 @@ anx_pg_no_dimensions(void)
 bool
 anx_pg_is_rebuild(Relation index)
 {
-    return index->rd_createSubid == InvalidSubTransactionId && ANX_PG_NEW_STORAGE(index);
+    return index->rd_createSubid == InvalidSubTransactionId || ANX_PG_NEW_STORAGE(index);
 }

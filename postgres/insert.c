@@ -73,6 +73,8 @@ add(Relation index, const struct anx_pg_vector *row, const ItemPointerData *tid)
     if (p->meta.state == PAGES_EMPTY) {
         if (p->meta.dim)
             anx_pg_expect_row_dim(row->dim, p->meta.dim);
+        else if (row->dim == 0)
+            anx_pg_no_dimensions();
         pages_set_dim(index, row->dim);
         p = pages_open(index);
     }
@@ -99,8 +101,6 @@ anx_pg_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Rela
     old = MemoryContextSwitchTo(context);
     anx_pg_column_of(index, &column);
     anx_pg_vector_of(&column, values[0], &row);
-    if (row.dim == 0 && column.declared_dim == 0) /* no index has so few: said against what is expected */
-        anx_pg_no_dimensions();
     pages_lock(index, ShareLock);
     is_settled = add(index, &row, tid);
     pages_unlock(index, ShareLock);

@@ -111,7 +111,8 @@ void anx_pg_expect_row_dim(uint32 got, uint32 want);
 /* "Expected real array with dimension 3, got 2" unless equal. */
 void anx_pg_expect_query_dim(const struct anx_pg_column *column, uint32 got, uint32 want);
 _Noreturn void anx_pg_no_dimensions(void); /* "column does not have dimensions, please specify one" */
-/* The index existed before and is filled anew (REINDEX, TRUNCATE, a rewrite), so an empty table is no mistake. */
+/* The index is not made by this very command but filled anew (REINDEX, TRUNCATE, a rewrite) or built in a later
+ * transaction (CONCURRENTLY): then no dimension is no mistake, the next row tells it. */
 bool anx_pg_is_rebuild(Relation index);
 
 /* ---- errors and memory (bridge.c) ---- */
