@@ -360,7 +360,7 @@ BEGIN
                 query := pg_catalog.format('SELECT DISTINCT ON (%%I) * FROM (%%s) AS near', id_col,
                                            pg_catalog.array_to_string(parts, ' UNION ALL '));
             END IF;
-            query := pg_catalog.format('SELECT u::%%s FROM (%%s) AS u%%s ORDER BY %%s', tbl, query,
+            query := pg_catalog.format('SELECT u.* FROM (%%s) AS u%%s ORDER BY %%s', query,
                 CASE WHEN max_dist IS NOT NULL
                      THEN pg_catalog.format(' WHERE %%s < %%L::numeric', pg_catalog.array_to_string(terms, ' + '), max_dist) END,
                 pg_catalog.array_to_string(terms, ' + ')) || CASE WHEN exact THEN ' LIMIT ' || ef ELSE '' END;

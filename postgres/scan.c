@@ -213,8 +213,12 @@ raw_distance(const struct scan *s, const struct pages_meta *meta, const uint8 *r
     uint32 dim = meta->scalar == ANX_SCALAR_B1 ? meta->dim * 32 : meta->dim;
     double d;
 
-    if (meta->metric == ANX_METRIC_COSINE && is_zero(s->query.f32, dim))
-        return is_zero((const float *) row, dim) ? 0.0 : 1.0; /* as the operator has it */
+    /* As the operators have it: pgvector's is NaN, which comes last. */
+    if (meta->metric == ANX_METRIC_COSINE && (is_zero(query, dim) || is_zero((const float *) row, dim))) {
+        if (s->column.type == ANX_PG_VECTOR)
+            return INFINITY;
+        return is_zero(query, dim) && is_zero((const float *) row, dim) ? 0.0 : 1.0;
+    }
     d = kernels->distance[meta->metric][meta->scalar](query, row, dim);
     return s->column.order_is_root ? sqrt(d) : d;
 }

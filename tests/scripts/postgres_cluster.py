@@ -8,8 +8,10 @@
 
 Sockets lie in a temporary folder, nothing listens on TCP. The installed PostgreSQL is not touched: a tree of links with its own
 copy of the server's program stands beside it, because the server finds its libraries and extensions relative to itself.
+Other extensions are those of the installation, and those built in the folders that ANX_PG_EXTENSIONS names.
 Importing this ends the program with status 77 (skipped) when there is no PostgreSQL server or no extension in the build.
 """
+import glob
 import os
 import pwd
 import shutil
@@ -97,6 +99,11 @@ def make_tree(top):
     link_all(SHARE + "/extension", top + SHARE + "/extension", but=theirs)
     for name in ours:
         shutil.copy(os.path.join(EXTENSION, name), top + SHARE + "/extension")
+    for folder in filter(None, os.environ.get("ANX_PG_EXTENSIONS", "").split(":")):
+        for path in glob.glob(folder + "/*.so"):
+            shutil.copy(path, top + LIB)
+        for path in glob.glob(folder + "/*.control") + glob.glob(folder + "/sql/*.sql"):
+            shutil.copy(path, top + SHARE + "/extension")
     return top + BIN
 
 
@@ -231,6 +238,9 @@ class Cluster:
 
     def error(self, sql, database="postgres"):
         return self.sql(sql, database, is_error=True)
+
+    def has_extension(self, name):
+        return os.path.exists(os.path.join(self.folder, "tree") + SHARE + f"/extension/{name}.control")
 
     def session(self, database="postgres"):
         return Session(self, database)
