@@ -228,7 +228,7 @@ $body$;
 CREATE FUNCTION _lantern_internal.quantize_vector(v real[], subvector_count integer, codebook regclass, distance_metric text)
 RETURNS pqvec LANGUAGE plpgsql IMMUTABLE STRICT AS $body$
 DECLARE
-    code pqvec := _lantern_internal.quantize_with_codebook(v, codebook);
+    code @extschema@.pqvec := _lantern_internal.quantize_with_codebook(v, codebook);
 BEGIN
     IF pg_catalog.array_length(code::integer[], 1) <> subvector_count THEN
         RAISE EXCEPTION 'Codebook has % subvectors, but vector is quantized in % subvectors',
