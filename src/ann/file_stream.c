@@ -468,7 +468,7 @@ graph_reader_open(const anx_source *source, uint64_t size, const anx_alloc *allo
     r->stream.ops = &reader_ops;
     r->alloc = alloc;
     r->source = *source;
-    st = file_in_init(&r->in, &r->source, alloc, size, err);
+    st = file_in_init(&r->in, &r->source, alloc, UINT64_MAX, err);
     r->in.is_summed = false;
     if (st == ANX_OK)
         st = read_head(r, size, err);

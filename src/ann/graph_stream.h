@@ -79,6 +79,13 @@ anx_status graph_cursor_open(const anx_index *index, size_t n_entry_max, struct 
  * until close. */
 anx_status graph_reader_open(const anx_source *source, uint64_t size, const anx_alloc *alloc,
                              struct graph_stream **out, anx_error *err);
+/* Over the bytes of a file in the Lantern layout, as an original indexing server sends it. Its rows are given
+ * new codes as they arrive, in a space that the caller fitted (NULL: they stay rows, and links are dropped).
+ * Layer 0 becomes the graph, nodes of higher layers become entry nodes: head->entries is complete only after
+ * the last node. What does not agree with `params` (metric, scalar, dim, m) or with n_row is ANX_E_CORRUPT. */
+anx_status graph_import_open(const anx_source *source, const anx_index_params *params, uint64_t n_row,
+                             const struct space *space, size_t n_entry_max, struct graph_stream **out,
+                             anx_error *err);
 const struct graph_head *graph_stream_head(const struct graph_stream *stream);
 /* *has false: all were given, and (bytes) the end is right. */
 anx_status

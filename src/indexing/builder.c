@@ -64,6 +64,8 @@ slot_size_of(const anx_index_params *params, size_t row_size)
     size_t code =
         params->scalar == ANX_SCALAR_B1 ? row_size : params->dim + (params->metric == ANX_METRIC_IP);
 
+    if (params->quantization == ANX_QUANTIZATION_CODES) /* a residual in the row's place */
+        row_size = sizeof(float);
     return (code + 63) / 64 * 64 + (3 * params->m + 1) * sizeof(uint32_t) + sizeof(uint64_t) + 1 + row_size;
 }
 

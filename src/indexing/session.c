@@ -220,8 +220,17 @@ index_params(const struct session *s)
     params.ef = request->ef;
     params.threads = s->server->params.threads;
     params.seed = 1;
+    if (request->format == ANX_WIRE_FILE_GRAPH)
+        params.quantization = ANX_QUANTIZATION_CODES;
     params.capacity = request->estimated_rows < UINT32_MAX ? request->estimated_rows : 0;
     return params;
+}
+
+/* Labels are places in a table: in version 1 always, and for the store that takes graphs. */
+static bool
+is_table_row(const anx_wire_job *request)
+{
+    return request->version == 1 || request->format == ANX_WIRE_FILE_GRAPH;
 }
 
 anx_status
@@ -235,7 +244,7 @@ anx_session_begin(struct session *s, anx_error *err)
         .builds = &server->builds,
         .jobs = &server->jobs,
         .wake_fd = s->wake_fd,
-        .is_tid = request->version == 1,
+        .is_tid = is_table_row(request),
     };
     anx_scalar element = ANX_SCALAR_F32;
     anx_status st;
@@ -282,7 +291,7 @@ fail_row(const struct session *s, const uint8_t *label, const uint8_t *vector, a
 
     if (st == ANX_OK)
         st = anx_fail(err, ANX_E_INTERNAL, "the vector could not be converted");
-    anx_builder_label_text(anx_load_le(label, 8), s->request.version == 1, text);
+    anx_builder_label_text(anx_load_le(label, 8), is_table_row(&s->request), text);
     anx_error_context(err, "%s", text);
     return st;
 }

@@ -64,6 +64,9 @@ anx_wire_format(uint32_t wire, anx_file_format *out)
     case ANX_WIRE_FILE_LANTERN:
         *out = ANX_FILE_LANTERN;
         return true;
+    case ANX_WIRE_FILE_GRAPH:
+        *out = ANX_FILE_GRAPH;
+        return true;
     default:
         return false;
     }
@@ -113,6 +116,8 @@ anx_wire_of_format(anx_file_format format)
         return ANX_WIRE_FILE_USEARCH;
     case ANX_FILE_LANTERN:
         return ANX_WIRE_FILE_LANTERN;
+    case ANX_FILE_GRAPH:
+        return ANX_WIRE_FILE_GRAPH;
     default:
         return 0;
     }
@@ -228,6 +233,8 @@ anx_wire_job_check(const anx_wire_job *job, anx_error *err)
         return st;
     if (!anx_wire_format(job->format, &format))
         return anx_fail(err, ANX_E_UNSUPPORTED, "unknown file format %u", job->format);
+    if (format == ANX_FILE_GRAPH && (job->is_plain || job->is_native))
+        return anx_fail(err, ANX_E_INVALID, "a graph is neither plain nor native");
     if (job->is_plain && job->is_native)
         return anx_fail(err, ANX_E_INVALID, "a file cannot be plain and native at once");
     return ANX_OK;
