@@ -294,8 +294,12 @@ take_nodes(Relation index, struct graph_stream *stream, const struct build_expec
 
     for (;;) {
         struct pages_node page_node;
+        anx_status st;
 
-        anx_pg_check(graph_stream_next(stream, &node, &has, &err), &err);
+        st = graph_stream_next(stream, &node, &has, &err);
+        if (st != ANX_OK && expect->check)
+            expect->check(expect->check_context, st, &err);
+        anx_pg_check(st, &err);
         if (!has)
             break;
         if (node.n_label > capacity) {

@@ -55,6 +55,9 @@ struct build_expect {
     uint32 dim;
     uint64 n_row, label_sum;
     BlockNumber n_block; /* of the heap */
+    /* Raises when reading the stream failed; NULL: anx_pg_check. */
+    void (*check)(void *context, anx_status status, const anx_error *err);
+    void *check_context;
 };
 /* Writes a whole graph into the pages of an index. Raises ERRCODE_DATA_CORRUPTED when it is not the graph that
  * was asked for; `stream` is the caller's to close, through its memory context. */
