@@ -87,10 +87,11 @@ load_abort(struct load *load)
     anx_free(load_alloc(load), load);
 }
 
+/* Rows that wait for the fit have their slots already. */
 static size_t
 load_count(const struct load *load)
 {
-    return atomic_load_explicit(&load->g->n_slot, memory_order_relaxed) + load->n_pending;
+    return atomic_load_explicit(&load->g->n_slot, memory_order_relaxed);
 }
 
 /* Row i of what was loaded, while rows are still had as given. */
