@@ -22,7 +22,7 @@
 /* SQL objects of these versions work with this library. */
 static const char *const compatible_versions[] = { ANX_PG_VERSION };
 
-/* The version of the installed SQL objects, palloc'd; NULL when there is no extension (objects made by hand). */
+/* The version of the installed SQL objects, palloc'd; NULL: no extension, objects made by hand. */
 static char *
 installed_version(void)
 {
@@ -61,11 +61,10 @@ check_version(void)
         if (strcmp(version, compatible_versions[i]) == 0)
             is_checked = true;
     if (version && !is_checked)
-        ereport(ERROR,
-                (errmsg("LanternDB binary version (%s) does not match the version in SQL (%s). Please install "
-                        "the matching binary, or update the extension",
-                        ANX_PG_VERSION, version),
-                 errhint("ALTER EXTENSION lantern UPDATE; then start a new session.")));
+        ereport(ERROR, (errmsg("LanternDB binary version (%s) does not match the version in SQL (%s). Please "
+                               "install the matching binary, or update the extension",
+                               ANX_PG_VERSION, version),
+                        errhint("ALTER EXTENSION lantern UPDATE; then start a new session.")));
     is_checked = true;
     if (version)
         pfree(version);
@@ -80,8 +79,8 @@ am_build(Relation heap, Relation index, IndexInfo *info)
 }
 
 static bool
-am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap, IndexUniqueCheck unique,
-          ANX_PG_INSERT_UNCHANGED IndexInfo *info)
+am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
+          IndexUniqueCheck unique, ANX_PG_INSERT_UNCHANGED IndexInfo *info)
 {
     (void) unique;
     ANX_PG_INSERT_UNCHANGED_USED;

@@ -33,7 +33,8 @@ context_allocate(void *context, size_t size)
     union block *block = NULL;
 
     if (size < MaxAllocHugeSize - sizeof(*block))
-        block = MemoryContextAllocExtended(context, sizeof(*block) + size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+        block =
+            MemoryContextAllocExtended(context, sizeof(*block) + size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
     if (!block)
         return NULL;
     block->size = size;

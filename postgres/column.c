@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 
-/* A value of pgvector's type: after the varlena header two 16-bit integers (dimension, unused), then floats. */
+/* A value of pgvector's type: the varlena header, two 16-bit integers (dimension, unused), floats. */
 struct foreign_vector {
     int32 vl_len_;
     int16 dim;
@@ -75,9 +75,10 @@ void
 anx_pg_check_dim(const struct anx_pg_column *column, size_t dim)
 {
     if (dim > column->max_dim)
-        ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                        errmsg("vector dimension %zu is too large. LanternDB currently supports up to %udim vectors",
-                               dim, column->max_dim)));
+        ereport(ERROR,
+                (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+                 errmsg("vector dimension %zu is too large. LanternDB currently supports up to %udim vectors",
+                        dim, column->max_dim)));
 }
 
 static void
@@ -152,8 +153,8 @@ void
 anx_pg_expect_query_dim(const struct anx_pg_column *column, uint32 got, uint32 want)
 {
     if (got != want)
-        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("Expected %s with dimension %u, got %u", type_names[column->type], want, got)));
+        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("Expected %s with dimension %u, got %u",
+                                                                type_names[column->type], want, got)));
 }
 
 _Noreturn void
@@ -161,7 +162,8 @@ anx_pg_no_dimensions(void)
 {
     ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                     errmsg("column does not have dimensions, please specify one"),
-                    errhint("The first row tells the number of dimensions; where it does not, say so: WITH (dim = ...).")));
+                    errhint("The first row tells the number of dimensions; where it does not, say so: "
+                            "WITH (dim = ...).")));
     pg_unreachable();
 }
 

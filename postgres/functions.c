@@ -36,9 +36,11 @@ open_subject(Oid index_id, struct subject *out)
     out->lock = RecoveryInProgress() ? AccessShareLock : ShareLock;
     out->heap = table_open(heap_id, out->lock);
     out->index = index_open(index_id, out->lock);
-    if (out->index->rd_rel->relkind != RELKIND_INDEX || out->index->rd_rel->relam != get_am_oid(ANX_PG_AM_NAME, true))
-        ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-                        errmsg("\"%s\" is not a %s index", RelationGetRelationName(out->index), ANX_PG_AM_NAME)));
+    if (out->index->rd_rel->relkind != RELKIND_INDEX ||
+        out->index->rd_rel->relam != get_am_oid(ANX_PG_AM_NAME, true))
+        ereport(ERROR,
+                (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+                 errmsg("\"%s\" is not a %s index", RelationGetRelationName(out->index), ANX_PG_AM_NAME)));
 }
 
 static void
@@ -68,8 +70,8 @@ lantern_validate_index(PG_FUNCTION_ARGS)
 
     open_subject(index_id, &subject);
     if (PG_GETARG_BOOL(1))
-        ereport(INFO, (errmsg("validate_index() start for %s with Oid=%u", RelationGetRelationName(subject.index),
-                              index_id)));
+        ereport(INFO, (errmsg("validate_index() start for %s with Oid=%u",
+                              RelationGetRelationName(subject.index), index_id)));
     else
         ereport(INFO, (errmsg("validate_index() start for %s", RelationGetRelationName(subject.index))));
     anx_pg_check_index(subject.index, NULL, warn, &n_problem);
@@ -95,12 +97,14 @@ begin_rows(FunctionCallInfo fcinfo, struct rows *out)
     ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
     MemoryContext old;
 
-    if (!result || !IsA(result, ReturnSetInfo) || !(result->allowedModes & SFRM_Materialize) || !result->expectedDesc)
+    if (!result || !IsA(result, ReturnSetInfo) || !(result->allowedModes & SFRM_Materialize) ||
+        !result->expectedDesc)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
                         errmsg("a function that returns rows is called where none can be taken")));
     old = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
     out->shape = CreateTupleDescCopy(result->expectedDesc);
-    out->store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
+    out->store =
+        tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0, false, work_mem);
     MemoryContextSwitchTo(old);
     result->returnMode = SFRM_Materialize;
     result->setResult = out->store;

@@ -27,8 +27,8 @@ static const struct int_setting {
 } int_settings[] = {
     { "lantern_hnsw.init_k", "Rows that the first step of an index scan looks for.", &anx_pg_settings.init_k,
       ANX_PG_INIT_K_DEFAULT, 1, ANX_PG_INIT_K_MAX },
-    { "lantern_hnsw.ef", "Candidates kept while searching; 0: what the index says.", &anx_pg_settings.ef, 0, 0,
-      ANX_PG_EF_MAX },
+    { "lantern_hnsw.ef", "Candidates kept while searching; 0: what the index says.", &anx_pg_settings.ef, 0,
+      0, ANX_PG_EF_MAX },
     { "lantern_hnsw.max_scan_tuples", "An index scan ends after so many rows; 0: never.",
       &anx_pg_settings.max_scan_tuples, 0, 0, INT_MAX },
     { "lantern.external_index_port", "Port of the indexing server.", &anx_pg_settings.external_port, 8998, 80,
@@ -41,13 +41,14 @@ static const struct bool_setting {
     const char *name, *help;
     bool *variable, def;
 } bool_settings[] = {
-    { "lantern.external_index_secure", "Use TLS towards the indexing server.", &anx_pg_settings.external_secure,
-      false },
+    { "lantern.external_index_secure", "Use TLS towards the indexing server.",
+      &anx_pg_settings.external_secure, false },
     { "lantern.build_messages", "Tell the client at INFO level what a build does.",
       &anx_pg_settings.build_messages, true },
     { "lantern.pgvector_compat", "Without effect; accepted because the documentation of Lantern sets it.",
       &anx_pg_settings.pgvector_compat, true },
-    { "_lantern_internal.is_test", "Tell at DEBUG levels what tests look for.", &anx_pg_settings.is_test, false },
+    { "_lantern_internal.is_test", "Tell at DEBUG levels what tests look for.", &anx_pg_settings.is_test,
+      false },
 };
 
 static const struct string_setting {
@@ -57,8 +58,8 @@ static const struct string_setting {
     GucContext context;
     int flags;
 } string_settings[] = {
-    { "lantern.external_index_host", "Name or address of the indexing server.", &anx_pg_settings.external_host,
-      "127.0.0.1", PGC_USERSET, 0 },
+    { "lantern.external_index_host", "Name or address of the indexing server.",
+      &anx_pg_settings.external_host, "127.0.0.1", PGC_USERSET, 0 },
     /* The file is read by the server's own user: who names it must be trusted. */
     { "lantern.external_index_ca_file",
       "PEM file of the authorities that may sign the indexing server's certificate; empty: the system's.",
@@ -77,25 +78,26 @@ define_settings(void)
     for (size_t i = 0; i < ANX_COUNT_OF(int_settings); i++) {
         const struct int_setting *s = &int_settings[i];
 
-        DefineCustomIntVariable(s->name, s->help, NULL, s->variable, s->def, s->min, s->max, PGC_USERSET, 0, NULL,
-                                NULL, NULL);
+        DefineCustomIntVariable(s->name, s->help, NULL, s->variable, s->def, s->min, s->max, PGC_USERSET, 0,
+                                NULL, NULL, NULL);
     }
     for (size_t i = 0; i < ANX_COUNT_OF(bool_settings); i++) {
         const struct bool_setting *s = &bool_settings[i];
 
-        DefineCustomBoolVariable(s->name, s->help, NULL, s->variable, s->def, PGC_USERSET, 0, NULL, NULL, NULL);
+        DefineCustomBoolVariable(s->name, s->help, NULL, s->variable, s->def, PGC_USERSET, 0, NULL, NULL,
+                                 NULL);
     }
     for (size_t i = 0; i < ANX_COUNT_OF(string_settings); i++) {
         const struct string_setting *s = &string_settings[i];
 
-        DefineCustomStringVariable(s->name, s->help, NULL, s->variable, s->def, s->context, s->flags, NULL, NULL,
-                                   NULL);
+        DefineCustomStringVariable(s->name, s->help, NULL, s->variable, s->def, s->context, s->flags, NULL,
+                                   NULL, NULL);
     }
-    DefineCustomEnumVariable("lantern.external_index_tls_verify",
-                             "What is asked of the indexing server's certificate.",
-                             "none: anything; ca: a known authority signed it; full: and it carries the host's name.",
-                             &anx_pg_settings.external_tls_verify, ANX_PG_TLS_NONE, tls_verify_values, PGC_USERSET, 0,
-                             NULL, NULL, NULL);
+    DefineCustomEnumVariable(
+        "lantern.external_index_tls_verify", "What is asked of the indexing server's certificate.",
+        "none: anything; ca: a known authority signed it; full: and it carries the host's name.",
+        &anx_pg_settings.external_tls_verify, ANX_PG_TLS_NONE, tls_verify_values, PGC_USERSET, 0, NULL, NULL,
+        NULL);
     ANX_PG_RESERVE_PREFIX("lantern");
     ANX_PG_RESERVE_PREFIX("lantern_hnsw");
     ANX_PG_RESERVE_PREFIX("_lantern_internal");

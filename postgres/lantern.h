@@ -103,7 +103,7 @@ struct anx_pg_vector {
     const float *f32;   /* [dim]; NULL for Hamming */
     const uint8 *bits;  /* [dim * 4]; NULL otherwise */
 };
-/* Raises for arrays with NULLs, for NaN and infinities, and for more than max_dim components. dim may be 0. */
+/* Raises for arrays with NULLs, NaN and infinities, and more than max_dim components. dim may be 0. */
 void anx_pg_vector_of(const struct anx_pg_column *column, Datum value, struct anx_pg_vector *out);
 
 /* "Wrong number of dimensions: 2 instead of 3 expected" unless equal. */
@@ -111,8 +111,8 @@ void anx_pg_expect_row_dim(uint32 got, uint32 want);
 /* "Expected real array with dimension 3, got 2" unless equal. */
 void anx_pg_expect_query_dim(const struct anx_pg_column *column, uint32 got, uint32 want);
 _Noreturn void anx_pg_no_dimensions(void); /* "column does not have dimensions, please specify one" */
-/* The index is not made by this very command but filled anew (REINDEX, TRUNCATE, a rewrite) or built in a later
- * transaction (CONCURRENTLY): then no dimension is no mistake, the next row tells it. */
+/* The index is not made by this very command but filled anew (REINDEX, TRUNCATE, a rewrite) or built in a
+ * later transaction (CONCURRENTLY): then no dimension is no mistake, the next row tells it. */
 bool anx_pg_is_rebuild(Relation index);
 
 /* ---- errors and memory (bridge.c) ---- */
@@ -122,10 +122,10 @@ void anx_pg_check(anx_status status, const anx_error *err);
  * run on several threads; those use the process heap (NULL). *out borrows the context. */
 void anx_pg_alloc_init(anx_alloc *out, MemoryContext context);
 /* The INFO lines of builds, which lantern.build_messages turns off. */
-#define anx_pg_info(...)                                                                                      \
-    do {                                                                                                      \
-        if (anx_pg_settings.build_messages)                                                                   \
-            ereport(INFO, (errmsg(__VA_ARGS__)));                                                             \
+#define anx_pg_info(...)                          \
+    do {                                          \
+        if (anx_pg_settings.build_messages)       \
+            ereport(INFO, (errmsg(__VA_ARGS__))); \
     } while (0)
 
 /* ---- the access method ---- */
@@ -143,7 +143,8 @@ enum anx_pg_phase {
 IndexBuildResult *anx_pg_build(Relation heap, Relation index, IndexInfo *info);
 void anx_pg_build_empty(Relation index); /* the init fork of an unlogged index */
 /* insert.c. values and isnull have one entry. */
-bool anx_pg_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap, IndexInfo *info);
+bool anx_pg_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
+                   IndexInfo *info);
 /* vacuum.c */
 IndexBulkDeleteResult *anx_pg_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats,
                                           IndexBulkDeleteCallback is_dead, void *context);
@@ -158,8 +159,8 @@ bool anx_pg_get_tuple(IndexScanDesc scan, ScanDirection direction);
 void anx_pg_end_scan(IndexScanDesc scan);
 _Noreturn void anx_pg_deprecated_operator(void);
 
-/* check.c. Walks everything and reports each broken invariant in one line; heap (may be NULL) is compared too.
- * report may raise. */
+/* check.c. Walks everything and reports each broken invariant in one line; heap (may be NULL) is compared
+ * too. report may raise. */
 typedef void (*anx_pg_report_fn)(void *context, const char *problem);
 void anx_pg_check_index(Relation index, Relation heap, anx_pg_report_fn report, void *context);
 /* Numbers for people, in the order they should be shown. */

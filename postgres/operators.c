@@ -1,4 +1,5 @@
-/* Distance functions and operators. An exact scan calls them once per row, so they take the fastest kernels. */
+/* Distance functions and operators. An exact scan calls them once per row, so they take the fastest kernels.
+ */
 #include "lantern.h"
 #include "lantern_int.h"
 
@@ -21,8 +22,9 @@ static void
 expect_equal(size_t a, size_t b, const char *what)
 {
     if (a != b)
-        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("expected equally sized %s but got arrays with dimensions %zu and %zu", what, a, b)));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_EXCEPTION),
+                 errmsg("expected equally sized %s but got arrays with dimensions %zu and %zu", what, a, b)));
 }
 
 /* Squared Euclidean distance; 0 of empty vectors. */

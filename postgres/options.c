@@ -24,8 +24,9 @@ static const struct int_option {
       offsetof(struct anx_pg_options, dim) },
     { "m", "Links per node of the graph on upper levels; the lowest has twice as many", ANX_PG_M_DEFAULT,
       ANX_PG_M_MIN, ANX_PG_M_MAX, offsetof(struct anx_pg_options, m) },
-    { "ef_construction", "Candidates kept while a row is linked into the graph", ANX_PG_EF_CONSTRUCTION_DEFAULT,
-      ANX_PG_EF_MIN, ANX_PG_EF_MAX, offsetof(struct anx_pg_options, ef_construction) },
+    { "ef_construction", "Candidates kept while a row is linked into the graph",
+      ANX_PG_EF_CONSTRUCTION_DEFAULT, ANX_PG_EF_MIN, ANX_PG_EF_MAX,
+      offsetof(struct anx_pg_options, ef_construction) },
     { "ef", "Candidates kept while searching, unless lantern_hnsw.ef says otherwise", ANX_PG_EF_DEFAULT,
       ANX_PG_EF_MIN, ANX_PG_EF_MAX, offsetof(struct anx_pg_options, ef) },
 };
@@ -59,8 +60,9 @@ anx_pg_define_options(void)
                           int_options[i].min, int_options[i].max, lock);
     for (size_t i = 0; i < ANX_COUNT_OF(bool_options); i++)
         add_bool_reloption(option_kind, bool_options[i].name, bool_options[i].help, false, lock);
-    add_enum_reloption(option_kind, "quant_bits", "Bits per component of the vectors that are sent", quant_bits_values,
-                       32, "Unsupported quantization bits. Supported values are 1, 2, 4, 8, 16 and 32", lock);
+    add_enum_reloption(option_kind, "quant_bits", "Bits per component of the vectors that are sent",
+                       quant_bits_values, 32,
+                       "Unsupported quantization bits. Supported values are 1, 2, 4, 8, 16 and 32", lock);
     add_string_reloption(option_kind, "_experimental_index_path", "No longer supported", NULL, NULL, lock);
 }
 
@@ -73,7 +75,8 @@ anx_pg_parse_options(Datum reloptions, bool validate)
     for (size_t i = 0; i < ANX_COUNT_OF(int_options); i++)
         table[n++] = (relopt_parse_elt){ int_options[i].name, RELOPT_TYPE_INT, (int) int_options[i].offset };
     for (size_t i = 0; i < ANX_COUNT_OF(bool_options); i++)
-        table[n++] = (relopt_parse_elt){ bool_options[i].name, RELOPT_TYPE_BOOL, (int) bool_options[i].offset };
+        table[n++] =
+            (relopt_parse_elt){ bool_options[i].name, RELOPT_TYPE_BOOL, (int) bool_options[i].offset };
     table[n++] = (relopt_parse_elt){ "quant_bits", RELOPT_TYPE_ENUM,
                                      (int) offsetof(struct anx_pg_options, quant_bits) };
     table[n++] = (relopt_parse_elt){ "_experimental_index_path", RELOPT_TYPE_STRING,
@@ -93,12 +96,14 @@ check_codebook(Relation index)
 {
     AttrNumber column = index->rd_index->indkey.values[0];
     Oid table = index->rd_index->indrelid;
-    const char *name = psprintf("pq_%s_%s", get_rel_name(table), column ? get_attname(table, column, false) : "");
+    const char *name =
+        psprintf("pq_%s_%s", get_rel_name(table), column ? get_attname(table, column, false) : "");
     Oid schema = get_namespace_oid("_lantern_internal", true);
 
     if (!OidIsValid(schema) || !OidIsValid(get_relname_relid(name, schema)))
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("PQ-codebook for relation \"%s\" not found", name),
-                        errhint("quantize_table makes it.")));
+        ereport(ERROR,
+                (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("PQ-codebook for relation \"%s\" not found", name),
+                 errhint("quantize_table makes it.")));
 }
 
 void
@@ -107,9 +112,10 @@ anx_pg_check_options(Relation index)
     const struct anx_pg_options *options = anx_pg_options_of(index);
 
     if (options->path_offset)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-                        errmsg("Importing index from file is no longer supported.\n"
-                               "If you want to use external indexing pass `external=true` in index options")));
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+                 errmsg("Importing index from file is no longer supported.\n"
+                        "If you want to use external indexing pass `external=true` in index options")));
     if (options->quant_bits == 2 || options->quant_bits == 4)
         ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("unimplemented quantization"),
                         errhint("Use 1, 8, 16 or 32.")));

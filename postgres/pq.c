@@ -57,7 +57,8 @@ pqvec_of(Datum value)
     struct pqvec *v = (struct pqvec *) PG_DETOAST_DATUM(value);
 
     if (VARSIZE(v) < offsetof(struct pqvec, x) || VARSIZE(v) - offsetof(struct pqvec, x) != v->dim)
-        ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a value of %u bytes is not a pqvec", VARSIZE(v))));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a value of %u bytes is not a pqvec", VARSIZE(v))));
     return v;
 }
 
@@ -166,8 +167,9 @@ dataset_add(struct dataset *set, const float *row, size_t dim)
     if (set->n == 0)
         set->dim = dim;
     if (dim != set->dim)
-        ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                        errmsg("Table should have equally sized array: expected %zu got %zu", set->dim, dim)));
+        ereport(ERROR,
+                (errcode(ERRCODE_DATA_EXCEPTION),
+                 errmsg("Table should have equally sized array: expected %zu got %zu", set->dim, dim)));
     if (set->n == set->room) {
         set->room = set->room ? 2 * set->room : SCAN_ROWS;
         set->x = set->x ? repalloc_huge(set->x, set->room * dim * sizeof(float))
@@ -291,7 +293,8 @@ train(const struct dataset *set, size_t at, size_t dim, size_t n, float *centroi
 }
 
 static void
-check_codebook_arguments(Oid table, const char *column, int n_centroid, int n_subvector, const char *metric, int limit)
+check_codebook_arguments(Oid table, const char *column, int n_centroid, int n_subvector, const char *metric,
+                         int limit)
 {
     if (get_attnum(table, column) == InvalidAttrNumber)
         ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN), errmsg("Column %s not found in table", column)));
@@ -306,11 +309,12 @@ check_codebook_arguments(Oid table, const char *column, int n_centroid, int n_su
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("Dataset size limit should be greater or equal to cluster_cnt count")));
     if (strcmp(metric, "l2sq") != 0 && strcmp(metric, "cos") != 0 && strcmp(metric, "hamming") != 0)
-        ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-                        errmsg("Unsupported metric kind: %s . Should be one of (l2sq, cos, hamming)", metric)));
+        ereport(ERROR,
+                (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+                 errmsg("Unsupported metric kind: %s . Should be one of (l2sq, cos, hamming)", metric)));
 }
 
-/* _lantern_internal.create_pq_codebook(table, column, n_centroid, n_subvector, metric, limit) -> real[][][] */
+/* _lantern_internal.create_pq_codebook(table, column, n_centroid, n_subvector, metric, limit) */
 ANX_PG_FUNCTION(lantern_create_pq_codebook);
 Datum
 lantern_create_pq_codebook(PG_FUNCTION_ARGS)
@@ -324,7 +328,8 @@ lantern_create_pq_codebook(PG_FUNCTION_ARGS)
     Datum *elements;
     int dims[3], lower[3] = { 1, 1, 1 };
 
-    check_codebook_arguments(table, column, n_centroid, n_subvector, text_to_cstring(PG_GETARG_TEXT_PP(4)), limit);
+    check_codebook_arguments(table, column, n_centroid, n_subvector, text_to_cstring(PG_GETARG_TEXT_PP(4)),
+                             limit);
     dataset_read(table, column, limit, &set);
     ereport(INFO, (errmsg("Table scanned. Dataset size %zu", set.n)));
     if (set.n < (size_t) n_centroid)
@@ -333,7 +338,8 @@ lantern_create_pq_codebook(PG_FUNCTION_ARGS)
     if (set.dim == 0 || set.dim % (size_t) n_subvector != 0)
         ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
                         errmsg("Dataset dimensions should be divisible by subvector count")));
-    ereport(INFO, (errmsg("Starting k-means over dataset with (subvectors=%d, clusters=%d)", n_subvector, n_centroid)));
+    ereport(INFO, (errmsg("Starting k-means over dataset with (subvectors=%d, clusters=%d)", n_subvector,
+                          n_centroid)));
     dim = set.dim / (size_t) n_subvector;
     n = (size_t) n_subvector * (size_t) n_centroid * dim;
     centroids = palloc(n * sizeof(*centroids));
@@ -345,7 +351,8 @@ lantern_create_pq_codebook(PG_FUNCTION_ARGS)
     for (size_t i = 0; i < n; i++)
         elements[i] = Float4GetDatum(centroids[i]);
     dims[0] = n_subvector, dims[1] = n_centroid, dims[2] = (int) dim;
-    PG_RETURN_POINTER(construct_md_array(elements, NULL, 3, dims, lower, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
+    PG_RETURN_POINTER(
+        construct_md_array(elements, NULL, 3, dims, lower, FLOAT4OID, sizeof(float4), true, TYPALIGN_INT));
 }
 
 /* A codebook in memory, kept for the life of the calling expression. */
@@ -368,7 +375,8 @@ codebook_of_rows(Oid table, MemoryContext context)
     if (n == 0)
         ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION), errmsg("Empty codebook")));
     book->table = table;
-    book->n_subvector = (size_t) DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[n - 1], shape, 1, &is_null)) + 1;
+    book->n_subvector =
+        (size_t) DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[n - 1], shape, 1, &is_null)) + 1;
     book->n_centroid = (size_t) n / book->n_subvector;
     for (uint64 i = 0; i < n; i++) {
         int32 subvector = DatumGetInt32(SPI_getbinval(SPI_tuptable->vals[i], shape, 1, &is_null));
@@ -381,10 +389,11 @@ codebook_of_rows(Oid table, MemoryContext context)
             book->x = MemoryContextAllocHuge(context, (Size) n * dim * sizeof(float));
         }
         if (book->n_centroid == 0 || book->n_centroid > CENTROID_MAX || dim != book->dim ||
-            (uint64) subvector * book->n_centroid + (uint64) centroid != i || (size_t) centroid >= book->n_centroid)
+            (uint64) subvector * book->n_centroid + (uint64) centroid != i ||
+            (size_t) centroid >= book->n_centroid)
             ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-                            errmsg("codebook \"%s\" is not complete: subvector %d, centroid %d", get_rel_name(table),
-                                   subvector, centroid)));
+                            errmsg("codebook \"%s\" is not complete: subvector %d, centroid %d",
+                                   get_rel_name(table), subvector, centroid)));
         memcpy(book->x + i * dim, x, dim * sizeof(float));
     }
     return book;
@@ -401,7 +410,8 @@ codebook_get(FunctionCallInfo fcinfo, Oid table)
     if (book && book->table == table)
         return book;
     if (!name)
-        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("PQ-codebook for relation \"%u\" not found", table)));
+        ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+                        errmsg("PQ-codebook for relation \"%u\" not found", table)));
     initStringInfo(&query);
     appendStringInfo(&query,
                      "SELECT subvector_id::integer, centroid_id::integer, c::real[] FROM %s.%s "
@@ -451,11 +461,12 @@ lantern_dequantize_vector(PG_FUNCTION_ARGS)
     for (size_t s = 0; s < book->n_subvector; s++) {
         if (v->x[s] >= book->n_centroid)
             ereport(ERROR, (errcode(ERRCODE_DATA_EXCEPTION),
-                            errmsg("code %u is not in the codebook, which has %zu centroids", v->x[s], book->n_centroid)));
+                            errmsg("code %u is not in the codebook, which has %zu centroids", v->x[s],
+                                   book->n_centroid)));
         for (size_t d = 0; d < book->dim; d++)
             elements[s * book->dim + d] =
                 Float4GetDatum(book->x[(s * book->n_centroid + v->x[s]) * book->dim + d]);
     }
-    PG_RETURN_POINTER(construct_array(elements, (int) (book->n_subvector * book->dim), FLOAT4OID, sizeof(float4), true,
-                                      TYPALIGN_INT));
+    PG_RETURN_POINTER(construct_array(elements, (int) (book->n_subvector * book->dim), FLOAT4OID,
+                                      sizeof(float4), true, TYPALIGN_INT));
 }
