@@ -2,9 +2,9 @@
  *
  * The first row costs a walk: about ef hops, each of which reads its own page and those of the neighbors that
  * it has not seen. A row after that costs its share of reading the index to the end. The server adds the rows
- * of the table, and takes from all this the part that a LIMIT needs: with a filter that keeps a share s, LIMIT n
- * needs n / s rows, so a filter that leaves little makes the index dear compared to reading the table, or
- * compared to an index on the filter's column.
+ * of the table, and takes from all this the part that a LIMIT needs: with a filter that keeps a share s,
+ * LIMIT n needs n / s rows, so a filter that leaves little makes the index dear compared to reading the
+ * table, or compared to an index on the filter's column.
  *
  * Without an order by the index can give nothing and is never taken. */
 #include "lantern.h"
@@ -18,8 +18,8 @@
 #include <float.h>
 #include <math.h>
 
-/* Measured on sift (300,000 rows of 128) and packages (60,187 of 384) with m = 16: a hop meets about ten codes
- * that it has not seen, on about seven pages. */
+/* Measured on sift (300,000 rows of 128) and packages (60,187 of 384) with m = 16: a hop meets about ten
+ * codes that it has not seen, on about seven pages. */
 #define CODES_PER_HOP 10.0
 #define PAGES_PER_HOP 7.0
 #define ENTRY_CODES 1024.0

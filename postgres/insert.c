@@ -1,10 +1,10 @@
 /* Single inserts.
  *
- * EMPTY indexes learn their dimension from the first row; RAW ones keep rows as they are until there are enough
- * to make a GRAPH of. In a GRAPH: the row's code is looked for by a walk; a node with an equal code takes the
- * heap tuple; else a node is written, complete with its links, and only then do others link to it. So whatever
- * a search can reach is whole, and a crash in between leaves a node that nobody links to, whose heap tuple is
- * dead as well and which vacuum takes away.
+ * EMPTY indexes learn their dimension from the first row; RAW ones keep rows as they are until there are
+ * enough to make a GRAPH of. In a GRAPH: the row's code is looked for by a walk; a node with an equal code
+ * takes the heap tuple; else a node is written, complete with its links, and only then do others link to it.
+ * So whatever a search can reach is whole, and a crash in between leaves a node that nobody links to, whose
+ * heap tuple is dead as well and which vacuum takes away.
  *
  * Any number of sessions at once: block 0 is locked while a slot is handed out, a node's page while its list
  * is changed, nothing in between. The generation lock is held in share mode from the walk to the last link:

@@ -72,7 +72,8 @@ choose(struct linker *l, const uint8 *code, Size n, Size max)
 }
 
 uint32
-linker_choose(struct linker *l, const uint8 *code, uint32 self, const uint32 *slots, Size n, Size max, uint32 *out)
+linker_choose(struct linker *l, const uint8 *code, uint32 self, const uint32 *slots, Size n, Size max,
+              uint32 *out)
 {
     Size n_gathered = gather(l, self, slots, n), n_chosen = choose(l, code, n_gathered, max);
 
@@ -125,8 +126,8 @@ is_linked_elsewhere(struct linker *l, uint32 slot, uint32 except)
     return false;
 }
 
-/* Which link of the full list l->links makes place: a dead one, else the farthest that the choice left out and
- * that can go without harm. n_link: none. */
+/* Which link of the full list l->links makes place: a dead one, else the farthest that the choice left out
+ * and that can go without harm. n_link: none. */
 static uint32
 find_place(struct linker *l, uint32 from, uint32 n_link, uint32 to, const uint8 *to_code, bool force)
 {

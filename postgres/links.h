@@ -5,11 +5,11 @@
  *     n = linker_choose(&l, candidates, n, max, chosen);     which of these lead in different directions
  *     linker_link(&l, from, to, code_of_to, false);          from -> to, if it is worth a place
  *
- * A list is chosen with no lock held, from a copy; then the page is locked, and the change is made only if the
- * list is still the copy, else all begins anew. A full list gives up one link for the new one, in its place:
- * the record is a few bytes. It gives up none whose target it does not see linked from elsewhere, so that
- * inserts do not cut off rows (nobody counts incoming links; two sessions at once may still cut one off, which
- * vacuum finds).
+ * A list is chosen with no lock held, from a copy; then the page is locked, and the change is made only if
+ * the list is still the copy, else all begins anew. A full list gives up one link for the new one, in its
+ * place: the record is a few bytes. It gives up none whose target it does not see linked from elsewhere, so
+ * that inserts do not cut off rows (nobody counts incoming links; two sessions at once may still cut one off,
+ * which vacuum finds).
  *
  * Caller holds the generation lock in share mode. Memory is of the context. */
 #ifndef ANX_POSTGRES_LINKS_H
@@ -35,19 +35,19 @@ struct linker {
     uint32 *links, *other; /* [degree] */
 };
 
-extern void linker_init(struct linker *l, Relation index, const struct pages_index *p, struct measure *measure,
-                        MemoryContext context);
+extern void linker_init(struct linker *l, Relation index, const struct pages_index *p,
+                        struct measure *measure, MemoryContext context);
 
 /* Candidates for the links of a node with this code: reads the codes of slots (live nodes are kept, `self` is
  * not) until there are `capacity`, then chooses at most max of them, in order of choice. */
-extern uint32 linker_choose(struct linker *l, const uint8 *code, uint32 self, const uint32 *slots, Size n, Size max,
-                            uint32 *out);
-/* Sees to a link from -> to. Without force only if it is worth a place; with force whenever some other link can
- * go without harm, or else the worst. Returns whether it is there. */
+extern uint32 linker_choose(struct linker *l, const uint8 *code, uint32 self, const uint32 *slots, Size n,
+                            Size max, uint32 *out);
+/* Sees to a link from -> to. Without force only if it is worth a place; with force whenever some other link
+ * can go without harm, or else the worst. Returns whether it is there. */
 extern bool linker_link(struct linker *l, uint32 from, uint32 to, const uint8 *to_code, bool force);
 /* Replaces the list of a node if it is still old[0..n_old). */
-extern bool linker_replace(struct linker *l, uint32 slot, const uint32 *old, uint32 n_old, const uint32 *links,
-                           uint32 n);
+extern bool
+linker_replace(struct linker *l, uint32 slot, const uint32 *old, uint32 n_old, const uint32 *links, uint32 n);
 /* Walks to the neighborhood of measure->code (of slot, which is not linked yet), chooses and writes links to
  * out [degree]. */
 extern uint32 linker_find(struct linker *l, const struct pages_index *p, struct page_walk *w, uint32 self,

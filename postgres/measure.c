@@ -68,6 +68,18 @@ measure_query(struct measure *m, const struct space *space, const void *x)
     m->slop = sqrt(norm2) * 4e-6;
 }
 
+/* What the operator gives for a distance in the space of codes, or a little less. */
+static double
+value_of(const struct measure *m, double d)
+{
+    if (!(d > 0)) /* also when the numbers were too large to be told apart */
+        d = 0;
+    if (m->metric == ANX_METRIC_COSINE)
+        return d * d / 2 - ROUNDING(m->dim);
+    d = d * d * (1 - ROUNDING(m->dim));
+    return d < FLT_MAX ? d : FLT_MAX;
+}
+
 double
 measure_low(const struct measure *m, const uint8 *code, float residual)
 {
@@ -78,11 +90,15 @@ measure_low(const struct measure *m, const uint8 *code, float residual)
     m->kernels->code_dot((const int8 *) m->fine, &code, 1, m->stride, &dot);
     square = l2 + 2 * (m->shift - dot / FINE) + m->rest;
     d = square > 0 ? m->step * sqrt(square) : 0.0;
-    d = d * (1 - 4e-6) - m->lost - residual - m->slop;
-    if (!(d > 0)) /* also when the numbers were too large to be told apart */
-        d = 0;
-    if (m->metric == ANX_METRIC_COSINE)
-        return d * d / 2 - ROUNDING(m->dim);
-    d = d * d * (1 - ROUNDING(m->dim));
-    return d < FLT_MAX ? d : FLT_MAX;
+    return value_of(m, d * (1 - 4e-6) - m->lost - residual - m->slop);
+}
+
+double
+measure_likely_low(const struct measure *m, int32 dist, double share)
+{
+    double residual = m->residual, square = m->step * m->step * dist - 2 * residual * residual;
+
+    /* Rounding adds to the square what it took from both, plus or minus what lies along the way between them.
+     */
+    return value_of(m, (square > 0 ? sqrt(square) : 0) - 2 * share * residual);
 }

@@ -14,8 +14,8 @@
  * is subtracted as well. So the bound holds for any query, and is a few times tighter than the query's own
  * rounding would allow.
  *
- * Why a bound and not an estimate: the executor sorts rows by the operator's exact value as they come and gives
- * one out as soon as no later one can be nearer; a bound above the exact value is an error there.
+ * Why a bound and not an estimate: the executor sorts rows by the operator's exact value as they come and
+ * gives one out as soon as no later one can be nearer; a bound above the exact value is an error there.
  *
  * Memory is of the context given; nothing to free. Threads: the backend's own. */
 #ifndef ANX_POSTGRES_MEASURE_H
@@ -58,8 +58,13 @@ measure_codes(const struct measure *m, const uint8 *code, const uint8 *const *co
     else
         m->kernels->code_l2(code, codes, n, m->stride, out);
 }
-/* No row of a node with this code and residual has a smaller distance: squared l2, or 1 - cos. Not for bits. */
+/* No row of a node with this code and residual has a smaller distance: squared l2, or 1 - cos. Not for bits.
+ */
 double measure_low(const struct measure *m, const uint8 *code, float residual);
+/* The same from the distance that a walk found, without the node's residual (rows have about the query's):
+ * less than `share` of what rounding did to both went into the distance. Probably true for share = 4 /
+ * sqrt(dim). */
+double measure_likely_low(const struct measure *m, int32 dist, double share);
 
 /* n bytes at a multiple of 64. */
 static inline void *

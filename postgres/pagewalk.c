@@ -1,7 +1,9 @@
 /* See pagewalk.h. */
 #include "pagewalk.h"
 
+#include <executor/instrument.h>
 #include <miscadmin.h>
+#include <utils/hsearch.h>
 
 /* Up to so many slots a bit each: 256 kB, cleared for each search in a few microseconds. */
 #define SEEN_BITS_MAX ((uint32) 1 << 21)
@@ -75,56 +77,137 @@ remember(struct page_walk *w, const uint32 *slots, const int32 *dists, Size n)
         w->measured[w->n_measured++] = (uint64) (uint32) dists[i] << 32 | slots[i];
 }
 
-/* The not yet seen neighbors of a slot, ascending; marked. */
+/* Does the buffer hold the block? True before and after reading: what was read is the block's. */
+static inline bool
+is_there(struct page_walk *w, Buffer buffer, BlockNumber block)
+{
+    BufferDesc *descriptor = GetBufferDescriptor(buffer - 1);
+
+    w->tag.blockNum = block;
+    return memcmp(&descriptor->tag, &w->tag, sizeof(w->tag)) == 0 &&
+           (pg_atomic_read_u32(&descriptor->state) & BM_VALID);
+}
+
+static inline Buffer
+recent_of(const struct page_walk *w, BlockNumber block)
+{
+    return block < w->n_recent ? w->recent[block] : InvalidBuffer;
+}
+
+/* Pins and locks, and remembers. */
+static Buffer
+pin(struct page_walk *w, BlockNumber block)
+{
+    Buffer buffer = pages_read(w->index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
+
+    if (block < w->n_recent)
+        w->recent[block] = buffer;
+    return buffer;
+}
+
+/* The links of a slot to w->links; returns how many. */
+static unsigned
+read_links(struct page_walk *w, uint32 slot)
+{
+    const struct pages_meta *meta = &w->meta;
+    BlockNumber block = pages_block(meta, slot);
+    Buffer buffer = recent_of(w, block);
+    struct slot *s;
+    unsigned n;
+
+    if (BufferIsValid(buffer) && is_there(w, buffer, block)) {
+        pg_read_barrier();
+        s = pages_slot(meta, BufferGetPage(buffer), slot);
+        n = Min(s->n_link, meta->degree);
+        memcpy(w->links, slot_links(s), n * sizeof(uint32));
+        pg_read_barrier();
+        if (is_there(w, buffer, block)) {
+            pgBufferUsage.shared_blks_hit++;
+            return n;
+        }
+    }
+    buffer = pin(w, block);
+    s = pages_slot(meta, BufferGetPage(buffer), slot);
+    n = s->kind == SLOT_NODE ? Min(s->n_link, meta->degree) : 0;
+    memcpy(w->links, slot_links(s), n * sizeof(uint32));
+    UnlockReleaseBuffer(buffer);
+    return n;
+}
+
+/* The not yet seen neighbors of a slot; marked. */
 static Size
 unseen(struct page_walk *w, uint32 slot, uint32 *out)
 {
-    struct slot_view view = { .links = w->links };
+    unsigned n_link = read_links(w, slot);
     Size n = 0;
 
-    if (!page_walk_view(w->index, &w->meta, slot, &view))
-        return 0;
-    for (unsigned i = 0; i < view.head.n_link; i++) {
+    for (unsigned i = 0; i < n_link; i++) {
         uint32 to = w->links[i];
-        Size at = n;
 
-        if (to >= w->meta.n_slot || !mark_seen(w, to)) /* younger than this walk, or seen */
-            continue;
-        for (; at > 0 && out[at - 1] > to; at--)
-            out[at] = out[at - 1];
-        out[at] = to;
-        n++;
+        if (to < w->meta.n_slot && mark_seen(w, to)) /* others are younger than this walk, or seen */
+            out[n++] = to;
     }
     return n;
 }
 
-/* Copies the codes of n ascending slots; those that are no nodes are dropped. */
-static Size
-copy_codes(struct page_walk *w, uint32 *slots, Size n)
+/* The code of a slot, copied from its pinned page. */
+static void
+copy_code(struct page_walk *w, uint32 slot, uint8 *out)
 {
     const struct pages_meta *meta = &w->meta;
-    Size kept = 0;
+    Buffer buffer = pin(w, pages_block(meta, slot));
+    Page page = BufferGetPage(buffer);
 
-    for (Size i = 0; i < n;) {
-        BlockNumber block = pages_block(meta, slots[i]);
-        Buffer buffer = pages_read(w->index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
-        Page page = BufferGetPage(buffer);
+    if (meta->pages_per_slot == 1)
+        memcpy(out, slot_payload(meta, pages_slot(meta, page, slot)), meta->payload_size);
+    else
+        copy_parts(w->index, meta, slot, page, out);
+    UnlockReleaseBuffer(buffer);
+}
 
-        for (; i < n && pages_block(meta, slots[i]) == block; i++) {
-            struct slot *s = pages_slot(meta, page, slots[i]);
-            uint8 *code = w->codes + kept * meta->payload_size;
+static void
+prefetch_codes(const struct page_walk *w, const uint32 *slots, Size n)
+{
+    for (Size i = 0; i < n; i++) {
+        Buffer buffer = recent_of(w, pages_block(&w->meta, slots[i]));
 
-            if (s->kind != SLOT_NODE)
-                continue;
-            if (meta->pages_per_slot == 1)
-                memcpy(code, slot_payload(meta, s), meta->payload_size);
-            else
-                copy_parts(w->index, meta, slots[i], page, code);
-            slots[kept++] = slots[i];
-        }
-        UnlockReleaseBuffer(buffer);
+        w->buffers[i] = buffer;
+        if (!BufferIsValid(buffer))
+            continue;
+        w->pointer[i] = slot_payload(&w->meta, pages_slot(&w->meta, BufferGetPage(buffer), slots[i]));
+        __builtin_prefetch(GetBufferDescriptor(buffer - 1));
+        __builtin_prefetch(w->pointer[i]);
+        __builtin_prefetch(w->pointer[i] + 64);
     }
-    return kept;
+}
+
+/* Distances of n slots from the query. */
+static void
+measure_slots(struct page_walk *w, const uint32 *slots, Size n, int32 *out)
+{
+    const struct pages_meta *meta = &w->meta;
+
+    prefetch_codes(w, slots, n);
+    for (Size i = 0; i < n; i++) {
+        if (BufferIsValid(w->buffers[i]) && is_there(w, w->buffers[i], pages_block(meta, slots[i])))
+            continue;
+        w->buffers[i] = InvalidBuffer;
+        w->pointer[i] = w->codes + i * meta->payload_size;
+        copy_code(w, slots[i], w->codes + i * meta->payload_size);
+    }
+    pg_read_barrier();
+    measure_codes(w->measure, w->measure->code, w->pointer, n, out);
+    pg_read_barrier();
+    for (Size i = 0; i < n; i++) {
+        if (!BufferIsValid(w->buffers[i]))
+            continue;
+        pgBufferUsage.shared_blks_hit++;
+        if (is_there(w, w->buffers[i], pages_block(meta, slots[i])))
+            continue;
+        w->pointer[i] = w->codes + i * meta->payload_size;
+        copy_code(w, slots[i], w->codes + i * meta->payload_size);
+        measure_codes(w->measure, w->measure->code, &w->pointer[i], 1, &out[i]);
+    }
 }
 
 static inline size_t
@@ -133,10 +216,10 @@ expand(struct page_walk *w, struct walk *list, uint32 slot)
     Size n;
 
     CHECK_FOR_INTERRUPTS();
-    n = copy_codes(w, list->near, unseen(w, slot, list->near));
+    n = unseen(w, slot, list->near);
     if (n == 0)
         return 0;
-    measure_codes(w->measure, w->measure->code, w->code_pointers, n, list->near_dist);
+    measure_slots(w, list->near, n, list->near_dist);
     remember(w, list->near, list->near_dist, n);
     return n;
 }
@@ -144,7 +227,18 @@ expand(struct page_walk *w, struct walk *list, uint32 slot)
 static inline void
 ahead(const struct page_walk *w, uint32 slot)
 {
-    (void) w, (void) slot;
+    Buffer buffer;
+    const char *at;
+
+    if (slot == PAGES_SLOT_NONE)
+        return;
+    buffer = recent_of(w, pages_block(&w->meta, slot));
+    if (!BufferIsValid(buffer))
+        return;
+    __builtin_prefetch(GetBufferDescriptor(buffer - 1));
+    at = (const char *) pages_slot(&w->meta, BufferGetPage(buffer), slot);
+    for (Size i = 0; i < sizeof(struct slot) + w->meta.degree * sizeof(uint32); i += 64)
+        __builtin_prefetch(at + i);
 }
 
 #define WALK_NAME page_walk_loop
@@ -152,6 +246,68 @@ ahead(const struct page_walk *w, uint32 slot)
 #define WALK_EXPAND expand
 #define WALK_AHEAD ahead
 #include "ann/hnsw/walk_run.h"
+
+/* --- where blocks were found --- */
+
+struct found_blocks {
+    Oid index; /* key */
+    BlockNumber n;
+    Buffer *buffer; /* [n], in CacheMemoryContext */
+};
+static HTAB *found_blocks;
+
+#define FOUND_INDEXES_MAX 64 /* then all is forgotten: it is only a memory of where to look first */
+
+static void
+forget_blocks(void)
+{
+    HASH_SEQ_STATUS all;
+    struct found_blocks *f;
+
+    hash_seq_init(&all, found_blocks);
+    while ((f = hash_seq_search(&all)) != NULL)
+        if (f->buffer)
+            pfree(f->buffer);
+    hash_destroy(found_blocks);
+    found_blocks = NULL;
+}
+
+static void
+recall_blocks(struct page_walk *w)
+{
+    HASHCTL control = { .keysize = sizeof(Oid), .entrysize = sizeof(struct found_blocks) };
+    BlockNumber need = pages_block(&w->meta, w->meta.n_slot) + 1;
+    Oid oid = RelationGetRelid(w->index);
+    struct found_blocks *f;
+    bool is_known;
+
+    if (RelationUsesLocalBuffers(w->index) || w->meta.pages_per_slot > 1)
+        return;
+    if (found_blocks && hash_get_num_entries(found_blocks) > FOUND_INDEXES_MAX)
+        forget_blocks();
+    if (!found_blocks) {
+        control.hcxt = CacheMemoryContext;
+        found_blocks = hash_create("lantern blocks", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    f = hash_search(found_blocks, &oid, HASH_ENTER, &is_known);
+    if (!is_known)
+        *f = (struct found_blocks){ .index = oid };
+    if (f->n < need) {
+        BlockNumber n = need + need / 4 + 16;
+        Buffer *buffer = MemoryContextAllocHuge(CacheMemoryContext, (Size) n * sizeof(*buffer));
+
+        memset(buffer, 0, (Size) n * sizeof(*buffer));
+        if (f->buffer) {
+            memcpy(buffer, f->buffer, (Size) f->n * sizeof(*buffer));
+            pfree(f->buffer);
+        }
+        f->buffer = buffer;
+        f->n = n;
+    }
+    w->recent = f->buffer;
+    w->n_recent = f->n;
+    ANX_PG_INIT_BUFFER_TAG(w->tag, w->index, 0);
+}
 
 /* --- a walk --- */
 
@@ -198,8 +354,8 @@ start(struct page_walk *w, const struct pages_index *p, Size n_start)
 }
 
 void
-page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p, const struct measure *measure,
-                Size ef, Size n_start, MemoryContext context)
+page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p,
+                const struct measure *measure, Size ef, Size n_start, MemoryContext context)
 {
     Size degree = p->meta.degree;
 
@@ -210,9 +366,9 @@ page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p
     w->list.near_pick = MemoryContextAlloc(context, degree * sizeof(uint32));
     w->links = MemoryContextAlloc(context, degree * sizeof(uint32));
     w->codes = measure_aligned(context, degree * p->meta.payload_size);
-    w->code_pointers = MemoryContextAlloc(context, degree * sizeof(*w->code_pointers));
-    for (Size i = 0; i < degree; i++)
-        w->code_pointers[i] = w->codes + i * p->meta.payload_size;
+    w->pointer = MemoryContextAlloc(context, degree * sizeof(*w->pointer));
+    w->buffers = MemoryContextAlloc(context, degree * sizeof(*w->buffers));
+    recall_blocks(w);
     if (p->meta.n_slot <= SEEN_BITS_MAX)
         w->seen_bits = MemoryContextAllocZero(context, (p->meta.n_slot / 64 + 1) * sizeof(uint64));
     else
@@ -226,6 +382,8 @@ page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p
 void
 page_walk_run(struct page_walk *w)
 {
+    if (w->recent)
+        recall_blocks(w); /* another walk over this index may have made room for more */
     (void) page_walk_loop(w, &w->list);
 }
 

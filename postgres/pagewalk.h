@@ -7,11 +7,23 @@
  *     page_walk_widen(&w, 4 * ef);
  *     page_walk_run(&w);               goes on where it stood: nothing is measured twice
  *
- * One hop: the node's links are copied under a share lock; those not yet seen are sorted by number, so that
- * slots on one page are adjacent, and their codes are copied with one pin and lock per page; then one call
- * of the kernel measures them all. No lock is held while measuring, and never two at once.
+ * Pages are looked at without pin and lock. Pinning, locking and finding the buffer in the server's hash
+ * table cost five times as much as measuring a code. A backend remembers in which buffer it last found a
+ * block; if that buffer's tag still says so before and after, what was read in between was the block.
+ * (Buffers do not move, and a buffer gets another tag before it gets other content.) Only else is the page
+ * pinned the usual way. Reading a page while another session writes it is harmless here:
  *
- * Candidates are slot numbers. What a slot held may be gone when the caller gets to it: read it again.
+ * - a code is written before anything links to its slot, and the slot is not used anew while anybody holds
+ * the generation lock in share mode; who writes a page writes the same bytes over the codes on it;
+ *
+ * - links are aligned words: an old one or a new one is seen. Both are slots; numbers beyond those that
+ *   existed when the walk began are skipped, a slot that is free has no links;
+ *
+ * - whatever else could go wrong (a standby replays vacuum without waiting for scans; a buffer is evicted,
+ * and gets the same block again, while we read) only makes a candidate look nearer or farther than it is.
+ *
+ * So candidates are hints. Whoever gives out a row reads its slot again, pinned and locked, and computes from
+ * that what the row is worth (page_walk_view); inserts choose neighbors from codes read that way too.
  *
  * Caller holds the generation lock in share mode during begin, run and widen. Interrupts are served between
  * hops. Memory is of the context; everything ends with it. */
@@ -21,6 +33,8 @@
 #include "idset.h"
 #include "measure.h"
 #include "pages.h"
+
+#include <storage/buf_internals.h>
 
 #include "ann/hnsw/walk.h"
 
@@ -40,9 +54,14 @@ struct page_walk {
     uint64 *measured;
     Size n_measured, measured_capacity;
     /* one hop */
-    uint32 *links;               /* [degree] */
-    uint8 *codes;                /* [degree][stride], aligned */
-    const uint8 **code_pointers; /* [degree] */
+    uint32 *links;         /* [degree] */
+    uint8 *codes;          /* [degree][stride], aligned: of pages that had to be pinned */
+    const uint8 **pointer; /* [degree] to the codes: on pages, or in codes */
+    Buffer *buffers;       /* [degree] that they are in; InvalidBuffer: in codes */
+    /* where blocks were last found; NULL: pages are always pinned (temporary tables, wide slots) */
+    Buffer *recent; /* [n_recent], InvalidBuffer: not known */
+    BlockNumber n_recent;
+    BufferTag tag; /* of the index; blockNum changes */
 };
 
 extern void page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p,
@@ -56,9 +75,10 @@ struct slot_view {
     uint32 *links; /* [head.n_link], NULL when not asked for */
     uint8 *code;   /* [payload_size], NULL when not asked for */
 };
-/* Reads slot into *view; links and code go where view->links ([degree]) and view->code ([payload_size]) point,
- * unless NULL. False: not a node of these pages (any more). */
-extern bool page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struct slot_view *view);
+/* Reads slot into *view; links and code go where view->links ([degree]) and view->code ([payload_size])
+ * point, unless NULL. False: not a node of these pages (any more). */
+extern bool
+page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struct slot_view *view);
 /* Sorts dist << 32 | slot. spare [n]. */
 extern void page_walk_sort(uint64 *values, uint64 *spare, Size n);
 

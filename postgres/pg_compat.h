@@ -27,8 +27,8 @@
 #endif
 
 /* A C function that SQL calls. Before 16 PG_FUNCTION_INFO_V1 does not export the function itself. */
-#define ANX_PG_FUNCTION(name)                                                                                 \
-    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                                                                 \
+#define ANX_PG_FUNCTION(name) \
+    PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
     PG_FUNCTION_INFO_V1(name)
 
 /* aminsert learned in 14 whether an UPDATE left the column as it was. */
@@ -54,6 +54,13 @@
 #else
 #define ANX_PG_NEW_STORAGE(rel) ((rel)->rd_newRelfilenodeSubid != InvalidSubTransactionId)
 #define ANX_PG_FILE_NUMBER(rel) ((rel)->rd_node.relNode)
+#endif
+
+/* The name of a block of a relation's main fork in the table of buffers (storage/buf_internals.h). */
+#if PG_VERSION_NUM >= 160000
+#define ANX_PG_INIT_BUFFER_TAG(tag, rel, block) InitBufferTag(&(tag), &(rel)->rd_locator, MAIN_FORKNUM, block)
+#else
+#define ANX_PG_INIT_BUFFER_TAG(tag, rel, block) INIT_BUFFERTAG(tag, (rel)->rd_node, MAIN_FORKNUM, block)
 #endif
 
 /* What later versions ask of an access method. */

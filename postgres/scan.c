@@ -1,43 +1,67 @@
 /* Index scans: rows in the order of their distance from a query, as many as the executor asks for.
  *
- * A scan works in batches. RAW indexes have one: every row, measured exactly. GRAPH indexes walk with a list of
- * ef, give what it holds, go on with a list four times as long, and so forth; when a walk would cost more than
- * reading all codes, all codes are read and the nearest rows not yet given follow, again in batches of growing
- * size. So LIMIT n gets n rows under any WHERE, and the work is that of the last batch and a third.
+ * A scan works in batches. RAW indexes have one: every row, measured exactly. GRAPH indexes walk with a list
+ * of ef, give what it holds, go on with a list four times as long, and so forth; when a walk would cost more
+ * than reading all codes, all codes are read and the nearest rows not yet given follow, again in batches of
+ * growing size. So LIMIT n gets n rows under any WHERE, and the work is that of the last batch and a third.
  *
- * Order. Codes are not the rows, so each row comes with a lower bound of its distance (measure.h), and the
- * executor, which computes the exact one, sorts: it gives out a row once the bound of the last row that it got
- * is at least that row's distance. Within a batch bounds ascend, so the order is exact. A row that only a
- * later batch finds although it is nearer than rows given before comes late, but it comes.
- * Codes that are the rows (lossless, bits) need none of this.
+ * Order. Codes are not the rows, so the order of codes is only nearly that of the rows. What a scan finds is
+ * kept in a pool with exact distances: the row is read from the table, and the order by operator itself is
+ * called. A row leaves the pool when the next candidate is probably not nearer: rounding a row to its code
+ * moves it by its residual, which is stored, in a direction that has nothing to do with the query, so the
+ * distance changes by about residual / sqrt(dim); we allow four times that. Few candidates more than rows
+ * given are looked at. (The executor could sort too, but only by bounds that hold always: that is the whole
+ * residual, ten times as much, and for some queries hundreds of rows lie within.) The server then fetches the
+ * row again, from a page that is at hand.
  *
- * Between calls a scan holds no lock and no pin, only slot numbers that it will look up again: bounds are
- * computed from what the page then says, together with the heap tuples it names. If vacuum has put another row
- * into the slot meanwhile, that row was inserted after the scan's snapshot, so it is invisible to it whatever
- * its place in the order. If the whole index was laid out anew (RAW became GRAPH) the scan starts again, and
- * skips the heap tuples that it has given. */
+ * The index on an expression leaves the sorting to the executor all the same, which has the expression at
+ * hand: each row comes with a true lower bound (measure.h). So does a scan without an ordinary snapshot.
+ *
+ * Codes that are the rows (lossless, bits) need none of this. A row that only a later batch finds although
+ * it is nearer than rows given before comes late, but it comes.
+ *
+ * Between calls a scan holds no lock, only slot numbers that it will look up again, and then takes what the
+ * page says. If vacuum has put another row into the slot meanwhile, that row was inserted after the scan's
+ * snapshot, so it is invisible to it whatever its place in the order. Chains of overflow slots are followed
+ * with the generation lock held. If the whole index was laid out anew (RAW became GRAPH) the scan starts
+ * again, and skips the heap tuples that it has given. */
 #include "lantern.h"
 
 #include <access/relscan.h>
 #include <catalog/pg_type.h>
+#include <executor/tuptable.h>
 #include <miscadmin.h>
 #include <storage/lmgr.h>
 #include <utils/memutils.h>
+#include <utils/snapmgr.h>
 
 #include <math.h>
 
 #include "pagewalk.h"
 
 #define GROWTH 4
-/* A walk with a list of ef measures about so many codes per place, each at a random page; reading all in order
- * costs a third of that per code. */
+/* A walk with a list of ef measures about so many codes per place, each at a random page; reading all in
+ * order costs a third of that per code. */
 #define SCAN_FROM 48
+/* Rounding moves a row along the way to the query by so many standard deviations at most. */
+#define LIKELY 4.0
 #define READ_ALL_MIN 4096 /* rows of the first batch that reads everything */
 
 struct found {
     double value; /* what the operator gives, or a lower bound of it */
     ItemPointerData tid;
-    bool is_bound;
+};
+/* Sorted by low: no row of the slot has (probably) a smaller value. */
+struct candidate {
+    double low;
+    uint32 slot;
+};
+
+/* What stands behind the values of the pool. */
+enum values {
+    VALUES_OF_CODES, /* code distances are the operator's values */
+    VALUES_OF_ROWS,  /* rows were read and measured */
+    VALUES_ARE_BOUNDS
 };
 
 enum stage { STAGE_START, STAGE_WALK, STAGE_READ_ALL, STAGE_DONE };
@@ -49,7 +73,7 @@ struct scan {
     struct anx_pg_vector query;
     enum stage stage;
     uint32 generation; /* that the fields below are about */
-    uint32 has_inexact;
+    struct pages_meta meta; /* of the last batch */
     bool is_restarted; /* tuples were given from another generation: compare with `given` */
     struct measure measure;
     struct page_walk walk;
@@ -57,9 +81,17 @@ struct scan {
     struct idset slots;  /* looked up already */
     struct idset given;  /* heap tuples given */
     struct slot_view view;
-    struct found *found; /* [n_found], ascending; the next to give is `at` */
-    Size n_found, capacity, at;
+    enum values values;
+    double slack; /* VALUES_OF_ROWS: share of the residual that counts */
+    struct candidate *candidates; /* [n_candidate], ascending; the next to look up is `at` */
+    Size n_candidate, candidate_capacity, at;
+    struct found *pool; /* [n_pool] a heap, the smallest first */
+    Size n_pool, pool_capacity;
     uint64 n_given;
+    /* VALUES_OF_ROWS */
+    AttrNumber attribute; /* of the table; 0: the index is on an expression */
+    TupleTableSlot *row;
+    MemoryContext row_context;
 };
 
 /* --- begin, end --- */
@@ -72,6 +104,8 @@ anx_pg_begin_scan(Relation index, int n_key, int n_order_by)
 
     anx_pg_column_of(index, &s->column);
     s->context = AllocSetContextCreate(CurrentMemoryContext, "lantern_hnsw scan", ALLOCSET_DEFAULT_SIZES);
+    s->row_context = AllocSetContextCreate(CurrentMemoryContext, "lantern_hnsw row", ALLOCSET_SMALL_SIZES);
+    s->attribute = index->rd_index->indkey.values[0];
     s->is_null = true;
     scan->xs_orderbyvals = palloc0(sizeof(Datum) * (Size) Max(n_order_by, 1));
     scan->xs_orderbynulls = palloc0(sizeof(bool) * (Size) Max(n_order_by, 1));
@@ -83,23 +117,28 @@ void
 anx_pg_rescan(IndexScanDesc scan, ScanKey keys, int n_key, ScanKey order_bys, int n_order_by)
 {
     struct scan *s = scan->opaque;
-    MemoryContext context = s->context, old;
-    struct anx_pg_column column = s->column;
+    struct scan fresh = { .column = s->column,
+                          .context = s->context,
+                          .is_null = true,
+                          .attribute = s->attribute,
+                          .row = s->row,
+                          .row_context = s->row_context };
+    MemoryContext old;
 
     if (keys && scan->numberOfKeys > 0)
         memmove(scan->keyData, keys, (Size) scan->numberOfKeys * sizeof(ScanKeyData));
     if (order_bys && scan->numberOfOrderBys > 0)
         memmove(scan->orderByData, order_bys, (Size) scan->numberOfOrderBys * sizeof(ScanKeyData));
     (void) n_key, (void) n_order_by;
-    MemoryContextReset(context);
-    *s = (struct scan){ .column = column, .context = context, .is_null = true };
+    MemoryContextReset(s->context);
+    *s = fresh;
     if (scan->numberOfOrderBys < 1)
         return; /* said at the first tuple */
     if (scan->orderByData[0].sk_strategy == 1)
         anx_pg_deprecated_operator();
     if (scan->orderByData[0].sk_flags & SK_ISNULL)
         return;
-    old = MemoryContextSwitchTo(context);
+    old = MemoryContextSwitchTo(s->context);
     anx_pg_vector_of(&s->column, scan->orderByData[0].sk_argument, &s->query);
     MemoryContextSwitchTo(old);
     s->is_null = false;
@@ -110,6 +149,9 @@ anx_pg_end_scan(IndexScanDesc scan)
 {
     struct scan *s = scan->opaque;
 
+    if (s->row)
+        ExecDropSingleTupleTableSlot(s->row);
+    MemoryContextDelete(s->row_context);
     MemoryContextDelete(s->context);
     pfree(s);
     scan->opaque = NULL;
@@ -123,75 +165,184 @@ tid_number(const ItemPointerData *tid)
     return (uint64) ItemPointerGetBlockNumberNoCheck(tid) << 16 | ItemPointerGetOffsetNumberNoCheck(tid);
 }
 
-static void
-add_found(struct scan *s, double value, bool is_bound, const ItemPointerData *tid)
+static bool
+is_before(const struct found *a, const struct found *b)
 {
+    if (a->value != b->value)
+        return a->value < b->value;
+    return tid_number(&a->tid) < tid_number(&b->tid);
+}
+
+static void
+put(struct scan *s, double value, const ItemPointerData *tid)
+{
+    struct found new = { .value = value, .tid = *tid };
+    Size at;
+
     if (s->is_restarted && idset_has(&s->given, tid_number(tid)))
         return;
-    if (s->n_found == s->capacity) {
-        s->capacity = s->capacity ? s->capacity * 2 : 128;
-        s->found = s->found ? repalloc_huge(s->found, s->capacity * sizeof(*s->found))
-                            : MemoryContextAllocHuge(s->context, s->capacity * sizeof(*s->found));
+    if (s->n_pool == s->pool_capacity) {
+        s->pool_capacity = s->pool_capacity ? s->pool_capacity * 2 : 128;
+        s->pool = s->pool ? repalloc_huge(s->pool, s->pool_capacity * sizeof(*s->pool))
+                          : MemoryContextAllocHuge(s->context, s->pool_capacity * sizeof(*s->pool));
     }
-    s->found[s->n_found++] = (struct found){ .value = value, .tid = *tid, .is_bound = is_bound };
+    for (at = s->n_pool++; at > 0 && is_before(&new, &s->pool[(at - 1) / 2]); at = (at - 1) / 2)
+        s->pool[at] = s->pool[(at - 1) / 2];
+    s->pool[at] = new;
 }
 
-/* The heap tuples of a node, those in its chain included. */
-static void
-add_tuples(struct scan *s, Relation index, const struct pages_meta *meta, const struct slot *head, double value,
-           bool is_bound)
+static struct found
+take(struct scan *s)
 {
-    uint32 next = head->next;
+    struct found first = s->pool[0], last = s->pool[--s->n_pool];
+    Size at = 0, child;
 
-    for (unsigned i = 0; i < head->n_tid; i++)
-        add_found(s, value, is_bound, &head->tid[i]);
+    while ((child = 2 * at + 1) < s->n_pool) {
+        if (child + 1 < s->n_pool && is_before(&s->pool[child + 1], &s->pool[child]))
+            child++;
+        if (!is_before(&s->pool[child], &last))
+            break;
+        s->pool[at] = s->pool[child];
+        at = child;
+    }
+    s->pool[at] = last;
+    return first;
+}
+
+static double
+number_of(const struct scan *s, Datum value)
+{
+    switch (s->column.order_type) {
+    case FLOAT8OID:
+        return DatumGetFloat8(value);
+    case INT4OID:
+        return DatumGetInt32(value);
+    default:
+        return DatumGetFloat4(value);
+    }
+}
+
+/* The operator's value for the heap tuple, if the scan's snapshot sees it. */
+static bool
+measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, double *out)
+{
+    ScanKey key = &scan->orderByData[0];
+    ItemPointerData at = *tid;
+    MemoryContext old;
+    bool more = false, all_dead = false, is_null = true;
+    Datum value;
+
+    if (!s->row) {
+        old = MemoryContextSwitchTo(GetMemoryChunkContext(s));
+        s->row = table_slot_create(scan->heapRelation, NULL);
+        MemoryContextSwitchTo(old);
+    }
+    if (!table_index_fetch_tuple(scan->xs_heapfetch, &at, scan->xs_snapshot, s->row, &more, &all_dead))
+        return false;
+    old = MemoryContextSwitchTo(s->row_context);
+    value = slot_getattr(s->row, s->attribute, &is_null);
+    if (!is_null)
+        *out = number_of(s, FunctionCall2Coll(&key->sk_func, key->sk_collation, value, key->sk_argument));
+    MemoryContextSwitchTo(old);
+    MemoryContextReset(s->row_context);
+    ExecClearTuple(s->row);
+    return !is_null;
+}
+
+static void
+add_tuple(struct scan *s, IndexScanDesc scan, double value, const ItemPointerData *tid)
+{
+    if (s->values != VALUES_OF_ROWS || measure_tuple(s, scan, tid, &value))
+        put(s, value, tid);
+}
+
+/* The heap tuples of overflow slots. Caller holds the generation lock. */
+static void
+add_chain(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uint32 next, double value)
+{
+    Size room = pages_overflow_max(meta);
+    ItemPointerData *tids = palloc(room * sizeof(*tids));
+
     for (uint32 n = 0; next < meta->n_slot && n < meta->n_slot; n++) {
-        Buffer buffer = pages_read(index, pages_block(meta, next), BUFFER_LOCK_SHARE, PAGE_SLOTS);
+        Buffer buffer =
+            pages_read(scan->indexRelation, pages_block(meta, next), BUFFER_LOCK_SHARE, PAGE_SLOTS);
         struct slot *o = pages_slot(meta, BufferGetPage(buffer), next);
-        bool is_chain = o->kind == SLOT_OVERFLOW;
+        Size n_tid = o->kind == SLOT_OVERFLOW ? Min(o->n_tid, room) : 0;
 
-        for (unsigned i = 0; is_chain && i < o->n_tid && i < pages_overflow_max(meta); i++)
-            add_found(s, value, is_bound, &slot_overflow_tids(o)[i]);
-        next = is_chain ? o->next : PAGES_SLOT_NONE;
+        memcpy(tids, slot_overflow_tids(o), n_tid * sizeof(*tids));
+        next = o->kind == SLOT_OVERFLOW ? o->next : PAGES_SLOT_NONE;
         UnlockReleaseBuffer(buffer);
+        for (Size i = 0; i < n_tid; i++)
+            add_tuple(s, scan, value, &tids[i]);
         CHECK_FOR_INTERRUPTS();
     }
+    pfree(tids);
 }
 
-/* Reads the slot and adds its rows. */
-static void
-look_up(struct scan *s, Relation index, const struct pages_meta *meta, uint32 slot)
+/* What the rows of the slot in s->view are worth, as far as its code tells. */
+static double
+code_value(const struct scan *s)
 {
-    const struct measure *m = &s->measure;
+    const uint8 *code = s->view.code;
     double value;
-    bool is_bound;
+    int32 dist;
+
+    if (s->values == VALUES_OF_ROWS)
+        return 0; /* they will be read */
+    if (s->values == VALUES_OF_CODES) {
+        measure_codes(&s->measure, s->measure.code, &code, 1, &dist);
+        value = dist;
+    } else {
+        value = measure_low(&s->measure, code, s->view.head.residual);
+    }
+    return s->column.order_is_root ? sqrt(value) : value;
+}
+
+/* Reads the slot and puts its rows into the pool. */
+static void
+look_up(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uint32 slot)
+{
+    Relation index = scan->indexRelation;
+    bool is_chained;
 
     if (!page_walk_view(index, meta, slot, &s->view))
         return;
-    if (s->view.head.n_tid == 0 && s->view.head.next == PAGES_SLOT_NONE)
-        return;
-    if (m->kind == SPACE_BITS || (m->kind == SPACE_LOSSLESS && !s->has_inexact && m->residual == 0)) {
-        const uint8 *code = s->view.code;
-        int32 dist;
-
-        measure_codes(m, m->code, &code, 1, &dist);
-        value = dist;
-        is_bound = false;
-    } else {
-        value = measure_low(m, s->view.code, s->view.head.residual);
-        is_bound = true;
+    is_chained = s->view.head.next != PAGES_SLOT_NONE;
+    if (is_chained) {
+        pages_lock(index, ShareLock);
+        if (!page_walk_view(index, meta, slot, &s->view))
+            s->view.head.n_tid = 0, s->view.head.next = PAGES_SLOT_NONE;
     }
-    add_tuples(s, index, meta, &s->view.head, s->column.order_is_root ? sqrt(value) : value, is_bound);
+    for (unsigned i = 0; i < s->view.head.n_tid; i++)
+        add_tuple(s, scan, code_value(s), &s->view.head.tid[i]);
+    if (is_chained) {
+        add_chain(s, scan, meta, s->view.head.next, code_value(s));
+        pages_unlock(index, ShareLock);
+    }
 }
 
-static int
-compare_found(const void *a, const void *b)
+/* A candidate and what its code distance leaves possible. Code distances ascend, so these do. */
+static void
+add_candidate(struct scan *s, uint32 slot, int32 dist)
 {
-    const struct found *x = a, *y = b;
+    double low;
 
-    if (x->value != y->value)
-        return x->value < y->value ? -1 : 1;
-    return ItemPointerCompare(unconstify(ItemPointerData *, &x->tid), unconstify(ItemPointerData *, &y->tid));
+    if (s->n_candidate == s->candidate_capacity) {
+        s->candidate_capacity = s->candidate_capacity ? s->candidate_capacity * 2 : 128;
+        s->candidates =
+            s->candidates
+                ? repalloc_huge(s->candidates, s->candidate_capacity * sizeof(*s->candidates))
+                : MemoryContextAllocHuge(s->context, s->candidate_capacity * sizeof(*s->candidates));
+    }
+    if (s->values == VALUES_ARE_BOUNDS)
+        low = -1; /* all of a batch are looked up before one is given */
+    else if (s->values == VALUES_OF_CODES)
+        low = dist;
+    else
+        low = measure_likely_low(&s->measure, dist, s->slack);
+    if (s->column.order_is_root && low > 0)
+        low = sqrt(low);
+    s->candidates[s->n_candidate++] = (struct candidate){ .low = low, .slot = slot };
 }
 
 /* --- RAW: everything, exactly --- */
@@ -224,14 +375,16 @@ raw_distance(const struct scan *s, const struct pages_meta *meta, const uint8 *r
 }
 
 static void
-read_raw(struct scan *s, Relation index, const struct pages_meta *meta)
+read_raw(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta)
 {
     struct slot_view view = { .code = measure_aligned(s->context, meta->payload_size) };
 
     for (uint32 slot = 0; slot < meta->n_slot; slot++) {
         CHECK_FOR_INTERRUPTS();
-        if (page_walk_view(index, meta, slot, &view))
-            add_tuples(s, index, meta, &view.head, raw_distance(s, meta, view.code), false);
+        if (!page_walk_view(scan->indexRelation, meta, slot, &view))
+            continue;
+        for (unsigned i = 0; i < view.head.n_tid; i++)
+            put(s, raw_distance(s, meta, view.code), &view.head.tid[i]);
     }
     s->stage = STAGE_DONE;
 }
@@ -323,7 +476,7 @@ read_all(struct scan *s, Relation index, const struct pages_meta *meta)
     cut(&best);
     for (Size i = 0; i < best.n; i++) {
         (void) idset_add(&s->slots, (uint32) best.value[i]);
-        look_up(s, index, meta, (uint32) best.value[i]);
+        add_candidate(s, (uint32) best.value[i], (int32) (best.value[i] >> 32));
     }
     pfree(best.value);
     pfree(best.spare);
@@ -334,13 +487,13 @@ read_all(struct scan *s, Relation index, const struct pages_meta *meta)
 /* --- GRAPH: walks --- */
 
 static void
-take_list(struct scan *s, Relation index, const struct pages_meta *meta)
+take_list(struct scan *s)
 {
     const struct walk *list = &s->walk.list;
 
     for (Size i = 0; i < list->n; i++)
         if (idset_add(&s->slots, walk_id(list, i)))
-            look_up(s, index, meta, walk_id(list, i));
+            add_candidate(s, walk_id(list, i), list->dist[i]);
 }
 
 static void
@@ -364,14 +517,15 @@ walk(struct scan *s, Relation index, const struct pages_index *p)
         page_walk_widen(&s->walk, s->ef);
     s->stage = STAGE_WALK;
     page_walk_run(&s->walk);
-    take_list(s, index, &s->walk.meta);
+    take_list(s);
 }
 
 /* --- batches --- */
 
 static void
-prepare(struct scan *s, const struct pages_index *p)
+prepare(struct scan *s, IndexScanDesc scan, const struct pages_index *p)
 {
+    const struct measure *m = &s->measure;
     uint32 dim = p->meta.dim;
 
     anx_pg_expect_query_dim(&s->column, s->query.dim, dim);
@@ -380,37 +534,66 @@ prepare(struct scan *s, const struct pages_index *p)
         idset_init(&s->given, s->context, 64);
     s->stage = STAGE_START;
     s->generation = p->meta.generation;
+    s->values = VALUES_OF_CODES;
     if (p->meta.state != PAGES_GRAPH)
         return;
     idset_init(&s->slots, s->context, 256);
     s->view = (struct slot_view){ .code = measure_aligned(s->context, p->meta.payload_size) };
     measure_init(&s->measure, &p->space, s->context);
     measure_query(&s->measure, &p->space, s->query.f32 ? (const void *) s->query.f32 : s->query.bits);
+    if (m->kind == SPACE_BITS || (m->kind == SPACE_LOSSLESS && !p->meta.has_inexact && m->residual == 0))
+        return;
+    s->values = VALUES_ARE_BOUNDS;
+    if (s->attribute == 0 || !scan->heapRelation || !scan->xs_snapshot || !IsMVCCSnapshot(scan->xs_snapshot))
+        return;
+    s->values = VALUES_OF_ROWS;
+    /* Without the turn, rounding may well move rows towards the query. */
+    s->slack = m->kind == SPACE_ROTATED ? Min(1.0, LIKELY / sqrt((double) m->n)) : 1.0;
 }
 
 static void
-next_batch(struct scan *s, Relation index)
+next_batch(struct scan *s, IndexScanDesc scan)
 {
+    Relation index = scan->indexRelation;
     struct pages_index *p;
 
-    s->n_found = s->at = 0;
+    s->n_candidate = s->at = 0;
     pages_lock(index, ShareLock);
     p = pages_open(index);
     if (p->meta.state == PAGES_EMPTY) {
         s->stage = STAGE_DONE;
     } else {
         if (s->stage == STAGE_START || s->generation != p->meta.generation)
-            prepare(s, p);
-        s->has_inexact = p->meta.has_inexact;
+            prepare(s, scan, p);
+        s->meta = p->meta;
         if (p->meta.state == PAGES_RAW)
-            read_raw(s, index, &p->meta);
+            read_raw(s, scan, &p->meta);
         else if (s->stage == STAGE_READ_ALL)
             read_all(s, index, &p->meta);
         else
             walk(s, index, p);
     }
     pages_unlock(index, ShareLock);
-    qsort(s->found, s->n_found, sizeof(*s->found), compare_found);
+}
+
+/* The next row; false: there is none. */
+static bool
+next_row(struct scan *s, IndexScanDesc scan, struct found *out)
+{
+    for (;;) {
+        bool has_candidate = s->at < s->n_candidate;
+
+        if (s->n_pool > 0 && (!has_candidate || s->pool[0].value <= s->candidates[s->at].low)) {
+            *out = take(s);
+            return true;
+        }
+        if (has_candidate)
+            look_up(s, scan, &s->meta, s->candidates[s->at++].slot);
+        else if (s->stage == STAGE_DONE)
+            return false;
+        else
+            next_batch(s, scan);
+    }
 }
 
 static Datum
@@ -430,30 +613,29 @@ bool
 anx_pg_get_tuple(IndexScanDesc scan, ScanDirection direction)
 {
     struct scan *s = scan->opaque;
-    const struct found *row;
+    struct found row;
     MemoryContext old;
+    bool has_row;
 
     Assert(ScanDirectionIsForward(direction));
     (void) direction;
     if (scan->numberOfOrderBys < 1)
-        ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot scan hnsw index without order")));
-    if (s->is_null || (anx_pg_settings.max_scan_tuples > 0 && s->n_given >= (uint64) anx_pg_settings.max_scan_tuples))
+        ereport(ERROR,
+                (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot scan hnsw index without order")));
+    if (s->is_null ||
+        (anx_pg_settings.max_scan_tuples > 0 && s->n_given >= (uint64) anx_pg_settings.max_scan_tuples))
         return false;
-    if (s->at == s->n_found) {
-        old = MemoryContextSwitchTo(s->context);
-        while (s->at == s->n_found && s->stage != STAGE_DONE)
-            next_batch(s, scan->indexRelation);
-        MemoryContextSwitchTo(old);
-        if (s->at == s->n_found)
-            return false;
-    }
-    row = &s->found[s->at++];
+    old = MemoryContextSwitchTo(s->context);
+    has_row = next_row(s, scan, &row);
+    MemoryContextSwitchTo(old);
+    if (!has_row)
+        return false;
     s->n_given++;
-    (void) idset_add(&s->given, tid_number(&row->tid));
-    scan->xs_heaptid = row->tid;
+    (void) idset_add(&s->given, tid_number(&row.tid));
+    scan->xs_heaptid = row.tid;
     scan->xs_recheck = false;
-    scan->xs_recheckorderby = row->is_bound;
-    scan->xs_orderbyvals[0] = order_value(&s->column, row->value);
+    scan->xs_recheckorderby = s->values == VALUES_ARE_BOUNDS;
+    scan->xs_orderbyvals[0] = order_value(&s->column, row.value);
     scan->xs_orderbynulls[0] = false;
     return true;
 }

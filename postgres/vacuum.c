@@ -184,9 +184,9 @@ clean_tuples(struct vacuum *v, struct idset *chained)
 
 /* --- 1: chains --- */
 
-/* Takes the overflow slot `next` of `slot` (a node or an overflow slot) out of the chain if it is empty, in one
- * record; a node left with nothing becomes DEAD. Returns the slot to go on with, PAGES_SLOT_NONE at the end.
- * Chains change only under block 0's lock. */
+/* Takes the overflow slot `next` of `slot` (a node or an overflow slot) out of the chain if it is empty, in
+ * one record; a node left with nothing becomes DEAD. Returns the slot to go on with, PAGES_SLOT_NONE at the
+ * end. Chains change only under block 0's lock. */
 static uint32
 clean_link(struct vacuum *v, uint32 slot)
 {
@@ -298,8 +298,8 @@ know_younger(struct vacuum *v, const uint32 *links, uint32 n)
     }
 }
 
-/* Links of a live node to dead ones are replaced: candidates are its live neighbors, then the live neighbors of
- * its dead ones. */
+/* Links of a live node to dead ones are replaced: candidates are its live neighbors, then the live neighbors
+ * of its dead ones. */
 static void
 repair_node(struct vacuum *v, uint32 slot)
 {

@@ -88,7 +88,8 @@ scratch_prune(struct graph *g, struct scratch *scratch, anx_error *err)
     size_t degree = g->degree;
 
     if (!scratch->prune)
-        scratch->prune = prune_create(g->index->base.params.alloc, &g->space, degree + 64 > 128 ? degree + 64 : 128);
+        scratch->prune =
+            prune_create(g->index->base.params.alloc, &g->space, degree + 64 > 128 ? degree + 64 : 128);
     if (!scratch->prune)
         (void) anx_fail(err, ANX_E_NOMEM, "could not allocate working memory to choose neighbors");
     return scratch->prune;

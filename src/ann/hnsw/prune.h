@@ -16,8 +16,8 @@
 
 struct prune;
 
-/* Room for `capacity` candidates with codes of this space; more are cut to the nearest before selection. NULL:
- * out of memory. */
+/* Room for `capacity` candidates with codes of this space; more are cut to the nearest before selection.
+ * NULL: out of memory. */
 struct prune *prune_create(const anx_alloc *alloc, const struct space *space, size_t capacity);
 void prune_destroy(struct prune *p); /* NULL is fine */
 /* The one of a scratch, made on first use; fits one full neighbor list and an ef_construction list. */
