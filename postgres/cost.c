@@ -25,6 +25,9 @@
 #define ENTRY_CODES 1024.0
 /* Walks go over the same pages again and again: most are in memory. */
 #define NOT_CACHED 0.25
+/* A row is looked up on its page, and read from the table once more than the server knows of: both are hits
+ * mostly. */
+#define PAGES_PER_ROW 0.15
 /* Comparing two codes of a few hundred bytes is one operator. */
 #define CODE_COST cpu_operator_cost
 
@@ -62,7 +65,7 @@ anx_pg_cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost
     hops = Min(list_size(index->indexoid), n);
     *startup = Min(hops * PAGES_PER_HOP, pages) * random * NOT_CACHED +
                Min(hops * CODES_PER_HOP + Min(ENTRY_CODES, n / 64), n) * CODE_COST;
-    *total = *startup + pages * seq + n * (cpu_index_tuple_cost + CODE_COST);
+    *total = *startup + pages * seq + n * (PAGES_PER_ROW * random + cpu_index_tuple_cost + CODE_COST);
     *selectivity = costs.indexSelectivity;
     *correlation = 0;
     *n_page = pages;

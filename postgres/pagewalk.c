@@ -8,6 +8,95 @@
 /* Up to so many slots a bit each: 256 kB, cleared for each search in a few microseconds. */
 #define SEEN_BITS_MAX ((uint32) 1 << 21)
 
+/* --- where blocks were found --- */
+
+struct found_blocks {
+    Oid index; /* key */
+    BlockNumber n;
+    Buffer *buffer; /* [n], in CacheMemoryContext */
+};
+static HTAB *all_found;
+static struct found_blocks *last_found; /* the one asked for last */
+
+#define FOUND_INDEXES_MAX 64 /* then all is forgotten: it is only a memory of where to look first */
+
+static void
+forget_blocks(void)
+{
+    HASH_SEQ_STATUS all;
+    struct found_blocks *f;
+
+    last_found = NULL;
+    hash_seq_init(&all, all_found);
+    while ((f = hash_seq_search(&all)) != NULL)
+        if (f->buffer)
+            pfree(f->buffer);
+    hash_destroy(all_found);
+    all_found = NULL;
+}
+
+static struct found_blocks *
+found_of(Oid index)
+{
+    HASHCTL control = { .keysize = sizeof(Oid), .entrysize = sizeof(struct found_blocks) };
+    bool is_known;
+
+    if (last_found && last_found->index == index)
+        return last_found;
+    if (all_found && hash_get_num_entries(all_found) > FOUND_INDEXES_MAX)
+        forget_blocks();
+    if (!all_found) {
+        control.hcxt = CacheMemoryContext;
+        all_found = hash_create("lantern blocks", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+    }
+    last_found = hash_search(all_found, &index, HASH_ENTER, &is_known);
+    if (!is_known)
+        *last_found = (struct found_blocks){ .index = index };
+    return last_found;
+}
+
+/* NULL: pages are always looked for the usual way. */
+static struct found_blocks *
+recall_blocks(Relation index, const struct pages_meta *meta)
+{
+    BlockNumber need = pages_block(meta, meta->n_slot) + 1;
+    struct found_blocks *f;
+
+    if (RelationUsesLocalBuffers(index) || meta->pages_per_slot > 1)
+        return NULL;
+    f = found_of(RelationGetRelid(index));
+    if (f->n < need) {
+        BlockNumber n = need + need / 4 + 16;
+        Buffer *buffer = MemoryContextAllocHuge(CacheMemoryContext, (Size) n * sizeof(*buffer));
+
+        memset(buffer, 0, (Size) n * sizeof(*buffer));
+        if (f->buffer) {
+            memcpy(buffer, f->buffer, (Size) f->n * sizeof(*buffer));
+            pfree(f->buffer);
+        }
+        f->buffer = buffer;
+        f->n = n;
+    }
+    return f;
+}
+
+/* Pins and share-locks the page of a slot (of a wide one: its first). */
+static Buffer
+pin_page(Relation index, const struct pages_meta *meta, BlockNumber block)
+{
+    struct found_blocks *f = recall_blocks(index, meta);
+    Buffer buffer = f && block < f->n ? f->buffer[block] : InvalidBuffer;
+
+    if (BufferIsValid(buffer) && ANX_PG_PIN_RECENT(index, block, buffer)) {
+        LockBuffer(buffer, BUFFER_LOCK_SHARE); /* what it is was checked when it was found */
+        return buffer;
+    }
+    buffer = pages_read(index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
+    if (f && block < f->n)
+        f->buffer[block] = buffer;
+    return buffer;
+}
+
 /* --- one slot --- */
 
 static void
@@ -35,7 +124,7 @@ page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struc
 
     if (slot >= meta->n_slot)
         return false;
-    buffer = pages_read(index, pages_block(meta, slot), BUFFER_LOCK_SHARE, PAGE_SLOTS);
+    buffer = pin_page(index, meta, pages_block(meta, slot));
     s = pages_slot(meta, BufferGetPage(buffer), slot);
     is_node = s->kind == SLOT_NODE && s->n_link <= meta->degree && s->n_tid <= PAGES_TIDS;
     if (is_node) {
@@ -94,17 +183,6 @@ recent_of(const struct page_walk *w, BlockNumber block)
     return block < w->n_recent ? w->recent[block] : InvalidBuffer;
 }
 
-/* Pins and locks, and remembers. */
-static Buffer
-pin(struct page_walk *w, BlockNumber block)
-{
-    Buffer buffer = pages_read(w->index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
-
-    if (block < w->n_recent)
-        w->recent[block] = buffer;
-    return buffer;
-}
-
 /* The links of a slot to w->links; returns how many. */
 static unsigned
 read_links(struct page_walk *w, uint32 slot)
@@ -126,7 +204,7 @@ read_links(struct page_walk *w, uint32 slot)
             return n;
         }
     }
-    buffer = pin(w, block);
+    buffer = pin_page(w->index, meta, block);
     s = pages_slot(meta, BufferGetPage(buffer), slot);
     n = s->kind == SLOT_NODE ? Min(s->n_link, meta->degree) : 0;
     memcpy(w->links, slot_links(s), n * sizeof(uint32));
@@ -155,7 +233,7 @@ static void
 copy_code(struct page_walk *w, uint32 slot, uint8 *out)
 {
     const struct pages_meta *meta = &w->meta;
-    Buffer buffer = pin(w, pages_block(meta, slot));
+    Buffer buffer = pin_page(w->index, meta, pages_block(meta, slot));
     Page page = BufferGetPage(buffer);
 
     if (meta->pages_per_slot == 1)
@@ -247,68 +325,6 @@ ahead(const struct page_walk *w, uint32 slot)
 #define WALK_AHEAD ahead
 #include "ann/hnsw/walk_run.h"
 
-/* --- where blocks were found --- */
-
-struct found_blocks {
-    Oid index; /* key */
-    BlockNumber n;
-    Buffer *buffer; /* [n], in CacheMemoryContext */
-};
-static HTAB *found_blocks;
-
-#define FOUND_INDEXES_MAX 64 /* then all is forgotten: it is only a memory of where to look first */
-
-static void
-forget_blocks(void)
-{
-    HASH_SEQ_STATUS all;
-    struct found_blocks *f;
-
-    hash_seq_init(&all, found_blocks);
-    while ((f = hash_seq_search(&all)) != NULL)
-        if (f->buffer)
-            pfree(f->buffer);
-    hash_destroy(found_blocks);
-    found_blocks = NULL;
-}
-
-static void
-recall_blocks(struct page_walk *w)
-{
-    HASHCTL control = { .keysize = sizeof(Oid), .entrysize = sizeof(struct found_blocks) };
-    BlockNumber need = pages_block(&w->meta, w->meta.n_slot) + 1;
-    Oid oid = RelationGetRelid(w->index);
-    struct found_blocks *f;
-    bool is_known;
-
-    if (RelationUsesLocalBuffers(w->index) || w->meta.pages_per_slot > 1)
-        return;
-    if (found_blocks && hash_get_num_entries(found_blocks) > FOUND_INDEXES_MAX)
-        forget_blocks();
-    if (!found_blocks) {
-        control.hcxt = CacheMemoryContext;
-        found_blocks = hash_create("lantern blocks", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-    }
-    f = hash_search(found_blocks, &oid, HASH_ENTER, &is_known);
-    if (!is_known)
-        *f = (struct found_blocks){ .index = oid };
-    if (f->n < need) {
-        BlockNumber n = need + need / 4 + 16;
-        Buffer *buffer = MemoryContextAllocHuge(CacheMemoryContext, (Size) n * sizeof(*buffer));
-
-        memset(buffer, 0, (Size) n * sizeof(*buffer));
-        if (f->buffer) {
-            memcpy(buffer, f->buffer, (Size) f->n * sizeof(*buffer));
-            pfree(f->buffer);
-        }
-        f->buffer = buffer;
-        f->n = n;
-    }
-    w->recent = f->buffer;
-    w->n_recent = f->n;
-    ANX_PG_INIT_BUFFER_TAG(w->tag, w->index, 0);
-}
-
 /* --- a walk --- */
 
 static void
@@ -368,7 +384,7 @@ page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p
     w->codes = measure_aligned(context, degree * p->meta.payload_size);
     w->pointer = MemoryContextAlloc(context, degree * sizeof(*w->pointer));
     w->buffers = MemoryContextAlloc(context, degree * sizeof(*w->buffers));
-    recall_blocks(w);
+    ANX_PG_INIT_BUFFER_TAG(w->tag, index, 0);
     if (p->meta.n_slot <= SEEN_BITS_MAX)
         w->seen_bits = MemoryContextAllocZero(context, (p->meta.n_slot / 64 + 1) * sizeof(uint64));
     else
@@ -382,8 +398,11 @@ page_walk_begin(struct page_walk *w, Relation index, const struct pages_index *p
 void
 page_walk_run(struct page_walk *w)
 {
-    if (w->recent)
-        recall_blocks(w); /* another walk over this index may have made room for more */
+    const struct found_blocks *found = recall_blocks(w->index, &w->meta);
+
+    /* Nothing in the loop looks at another index or at younger slots, so the array stays where it is. */
+    w->recent = found ? found->buffer : NULL;
+    w->n_recent = found ? found->n : 0;
     (void) page_walk_loop(w, &w->list);
 }
 

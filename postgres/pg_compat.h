@@ -59,8 +59,15 @@
 /* The name of a block of a relation's main fork in the table of buffers (storage/buf_internals.h). */
 #if PG_VERSION_NUM >= 160000
 #define ANX_PG_INIT_BUFFER_TAG(tag, rel, block) InitBufferTag(&(tag), &(rel)->rd_locator, MAIN_FORKNUM, block)
+#define ANX_PG_PIN_RECENT(rel, block, buffer) ReadRecentBuffer((rel)->rd_locator, MAIN_FORKNUM, block, buffer)
 #else
 #define ANX_PG_INIT_BUFFER_TAG(tag, rel, block) INIT_BUFFERTAG(tag, (rel)->rd_node, MAIN_FORKNUM, block)
+/* Pins the buffer if it still holds the block; 13 has no such call. */
+#if PG_VERSION_NUM >= 140000
+#define ANX_PG_PIN_RECENT(rel, block, buffer) ReadRecentBuffer((rel)->rd_node, MAIN_FORKNUM, block, buffer)
+#else
+#define ANX_PG_PIN_RECENT(rel, block, buffer) false
+#endif
 #endif
 
 /* What later versions ask of an access method. */

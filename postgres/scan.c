@@ -1,9 +1,9 @@
 /* Index scans: rows in the order of their distance from a query, as many as the executor asks for.
  *
  * A scan works in batches. RAW indexes have one: every row, measured exactly. GRAPH indexes walk with a list
- * of ef, give what it holds, go on with a list four times as long, and so forth; when a walk would cost more
+ * of ef, give what it holds, go on with a list twice as long, and so forth; when a walk would cost more
  * than reading all codes, all codes are read and the nearest rows not yet given follow, again in batches of
- * growing size. So LIMIT n gets n rows under any WHERE, and the work is that of the last batch and a third.
+ * growing size. So LIMIT n gets n rows under any WHERE, and nothing is measured twice.
  *
  * Order. Codes are not the rows, so the order of codes is only nearly that of the rows. What a scan finds is
  * kept in a pool with exact distances: the row is read from the table, and the order by operator itself is
@@ -39,13 +39,14 @@
 
 #include "pagewalk.h"
 
-#define GROWTH 4
+#define GROWTH 2          /* of walks, which go on where they stood */
+#define READ_ALL_GROWTH 4 /* of batches that each read everything */
 /* A walk with a list of ef measures about so many codes per place, each at a random page; reading all in
  * order costs a third of that per code. */
-#define SCAN_FROM 48
+#define SCAN_FROM 24
 /* Rounding moves a row along the way to the query by so many standard deviations at most. */
 #define LIKELY 4.0
-#define READ_ALL_MIN 4096 /* rows of the first batch that reads everything */
+#define READ_ALL_MIN 16384 /* rows of the first batch that reads everything */
 
 struct found {
     double value; /* what the operator gives, or a lower bound of it */
@@ -481,7 +482,7 @@ read_all(struct scan *s, Relation index, const struct pages_meta *meta)
     pfree(best.value);
     pfree(best.spare);
     s->stage = best.is_cut ? STAGE_READ_ALL : STAGE_DONE;
-    s->ef = best.keep * GROWTH;
+    s->ef = best.keep * READ_ALL_GROWTH;
 }
 
 /* --- GRAPH: walks --- */
