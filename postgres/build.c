@@ -2,6 +2,7 @@
 #include "build.h"
 
 #include <access/genam.h>
+#include <access/tableam.h>
 #include <catalog/index.h>
 #include <commands/progress.h>
 #include <miscadmin.h>
@@ -18,6 +19,7 @@
 #include "base/error.h"
 #include "base/thread.h"
 
+#define SCAN_BLOCKS 64 /* a piece of a scan: large enough for the disk, small enough to be one of many */
 #define LOOK_MS 50 /* how often the backend looks up while engine threads work */
 
 void
@@ -57,6 +59,46 @@ build_check_dim(const struct build *build)
 {
     if (build->dim == 0 && !anx_pg_is_rebuild(build->index))
         anx_pg_no_dimensions();
+}
+
+/* Piece i is at i * stride modulo n_piece; stride is near the golden section of n_piece and prime to it, so
+ * the first few pieces already lie all over the table. */
+static BlockNumber
+spread(BlockNumber n_piece)
+{
+    BlockNumber stride = (BlockNumber) ((double) n_piece * 0.6180339887);
+
+    for (stride = Max(stride, 1);; stride++) {
+        BlockNumber a = n_piece, b = stride;
+
+        while (b > 0) {
+            BlockNumber rest = a % b;
+
+            a = b, b = rest;
+        }
+        if (a == 1)
+            return stride;
+    }
+}
+
+void
+build_scan(struct build *build, IndexBuildCallback row, void *context, void (*between)(void *context))
+{
+    BlockNumber n_block = RelationGetNumberOfBlocks(build->heap), n_done = 0;
+    BlockNumber n_piece = (n_block + SCAN_BLOCKS - 1) / SCAN_BLOCKS, stride = n_piece ? spread(n_piece) : 0;
+
+    pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, n_block);
+    for (BlockNumber i = 0; i < n_piece; i++) {
+        BlockNumber first = (BlockNumber) ((uint64) i * stride % n_piece) * SCAN_BLOCKS;
+        BlockNumber n = Min(SCAN_BLOCKS, n_block - first);
+
+        build->n_heap += table_index_build_range_scan(build->heap, build->index, build->info, false, false,
+                                                      false, first, n, row, context, NULL);
+        n_done += n;
+        pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, n_done);
+        if (between)
+            between(context);
+    }
 }
 
 uint64
@@ -258,8 +300,8 @@ check_head(Relation index, const struct graph_head *head, const struct pages_met
         fail_graph(index, psprintf("It has metric %s, element %s and %zu dimensions.",
                                    anx_metric_name(head->metric), anx_scalar_name(head->scalar), head->dim));
     if (head->n_label != expect->n_row)
-        fail_graph(index, psprintf("It has " UINT64_FORMAT " rows, the table " UINT64_FORMAT ".", head->n_label,
-                                   expect->n_row));
+        fail_graph(index, psprintf("It has " UINT64_FORMAT " rows, the table " UINT64_FORMAT ".",
+                                   head->n_label, expect->n_row));
     if (head->n_node >= PAGES_SLOT_MAX)
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
                         errmsg("an index cannot have more than %u nodes", PAGES_SLOT_MAX)));
@@ -351,7 +393,8 @@ build_take(Relation index, struct graph_stream *stream, const struct build_expec
 IndexBuildResult *
 anx_pg_build(Relation heap, Relation index, IndexInfo *info)
 {
-    MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "lantern build", ALLOCSET_DEFAULT_SIZES);
+    MemoryContext context =
+        AllocSetContextCreate(CurrentMemoryContext, "lantern build", ALLOCSET_DEFAULT_SIZES);
     MemoryContext old;
     IndexBuildResult *result = palloc0(sizeof(*result));
     struct build *build;

@@ -1,6 +1,6 @@
 /* What the builds share. build.c: what every CREATE INDEX and REINDEX begins with, work that runs beside the
- * backend, and a finished graph going into pages. build_local.c: graphs made here. build_external.c: graphs made
- * by an indexing server, which graph_import.c reads when the server is an original one. */
+ * backend, and a finished graph going into pages. build_local.c: graphs made here. build_external.c: graphs
+ * made by an indexing server, which graph_import.c reads when the server is an original one. */
 #ifndef ANX_POSTGRES_BUILD_H
 #define ANX_POSTGRES_BUILD_H
 
@@ -8,8 +8,8 @@
 #include "lantern.h"
 #include "pages.h"
 
-/* A build in progress. It lives in a memory context of its own, whose deletion frees what the engine holds, so
- * an error at any place leaves nothing behind. */
+/* A build in progress. It lives in a memory context of its own, whose deletion frees what the engine holds,
+ * so an error at any place leaves nothing behind. */
 struct build {
     Relation heap, index;
     IndexInfo *info;
@@ -27,6 +27,9 @@ void build_init(struct build *build, Relation heap, Relation index, IndexInfo *i
 bool build_vector(struct build *build, const Datum *values, const bool *isnull, struct anx_pg_vector *out);
 /* After the scan: raises when no row and no option says what the dimension is. */
 void build_check_dim(const struct build *build);
+/* Scans the heap in pieces, spread so that the first rows speak for all: codes are fitted on them, and tables
+ * are often sorted by something. between (may be NULL) is called after each piece. */
+void build_scan(struct build *build, IndexBuildCallback row, void *context, void (*between)(void *context));
 /* Rows that the table may have; 0: none for certain. */
 uint64 build_estimate(Relation heap);
 
@@ -59,8 +62,8 @@ struct build_expect {
     void (*check)(void *context, anx_status status, const anx_error *err);
     void *check_context;
 };
-/* Writes a whole graph into the pages of an index. Raises ERRCODE_DATA_CORRUPTED when it is not the graph that
- * was asked for; `stream` is the caller's to close, through its memory context. */
+/* Writes a whole graph into the pages of an index. Raises ERRCODE_DATA_CORRUPTED when it is not the graph
+ * that was asked for; `stream` is the caller's to close, through its memory context. */
 void build_take(Relation index, struct graph_stream *stream, const struct build_expect *expect);
 
 /* Runs fn on a thread of its own while the backend looks after interrupts, and shows done of total rows as

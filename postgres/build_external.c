@@ -2,9 +2,9 @@
  * and goes straight into pages. Our own servers send codes and links (graph_stream.h); an original one sends
  * its file with the rows, which get their codes here.
  *
- * Nothing of the engine or the client is below a jump: the client's callbacks never raise, what they would have
- * raised is kept and raised when the call has returned. Whatever fails, the transaction ends and takes the new
- * relation with it; the socket closes with the memory context. */
+ * Nothing of the engine or the client is below a jump: the client's callbacks never raise, what they would
+ * have raised is kept and raised when the call has returned. Whatever fails, the transaction ends and takes
+ * the new relation with it; the socket closes with the memory context. */
 #include "build.h"
 
 #include <access/tableam.h>
@@ -23,7 +23,6 @@
 #include "indexing/client.h"
 
 #define SLICE_MS 100 /* how often a wait looks for a cancel that came just before it */
-#define SCAN_BLOCKS 128 /* of the heap between two signs of life */
 #define IDLE_S 600   /* how long a scan may find no row */
 #define RESUMES 5
 #define SAMPLE_ROWS 8000 /* to fit codes for the rows of an original server */
@@ -99,8 +98,9 @@ say_now(struct external *x, const anx_indexing_notice *notice)
         x->queue_position = notice->position;
         break;
     case ANX_INDEXING_RESUMING:
-        ereport(NOTICE, (errmsg("the download of the index broke, going on from byte " UINT64_FORMAT, notice->done),
-                         errdetail("%s", notice->reason)));
+        ereport(NOTICE,
+                (errmsg("the download of the index broke, going on from byte " UINT64_FORMAT, notice->done),
+                 errdetail("%s", notice->reason)));
         break;
     case ANX_INDEXING_BUILD:
         if (!x->has_finished)
@@ -151,8 +151,10 @@ known_text(const struct external *x, enum stage stage, anx_status st, const anx_
     case ANX_E_NETWORK:
     case ANX_E_TIMEOUT:
         if (stage == STAGE_OPEN && !x->is_connected && strstr(err->message, "greeting") == NULL)
-            return strstr(err->message, "resolve") ? "external index: getaddrinfo" : "external index: connect timeout";
-        return stage == STAGE_SEND ? "external index socket send failed" : "external index socket read failed";
+            return strstr(err->message, "resolve") ? "external index: getaddrinfo"
+                                                   : "external index: connect timeout";
+        return stage == STAGE_SEND ? "external index socket send failed"
+                                   : "external index socket read failed";
     case ANX_E_CORRUPT:
     case ANX_E_CHECKSUM:
         return "external index: the indexing server sent what no such server sends";
@@ -178,10 +180,11 @@ check(struct external *x, enum stage stage, anx_status st, const anx_error *err)
     ereport(ERROR,
             (errcode(MAKE_SQLSTATE(code[0], code[1], code[2], code[3], code[4])), errmsg("%s", known),
              errdetail("%s", err->message),
-             err->hint[0] ? errhint("%s", err->hint)
-                          : errhint("Look whether the server at %s:%d is up (lantern.external_index_host, "
-                                    "lantern.external_index_port), or build the index here with external = false.",
-                                    anx_pg_settings.external_host, anx_pg_settings.external_port)));
+             err->hint[0]
+                 ? errhint("%s", err->hint)
+                 : errhint("Look whether the server at %s:%d is up (lantern.external_index_host, "
+                           "lantern.external_index_port), or build the index here with external = false.",
+                           anx_pg_settings.external_host, anx_pg_settings.external_port)));
 }
 
 /* --- the connection --- */
@@ -305,24 +308,15 @@ send_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool is_a
         pgstat_progress_update_param(PROGRESS_CREATEIDX_TUPLES_DONE, (int64) build->n_row);
 }
 
-/* In pieces, so that a server that hears of no row for a while hears at least that we live. */
+/* A server that hears of no row for a while hears at least that we live. */
 static void
-scan_heap(struct external *x)
+keep_alive(void *context)
 {
-    struct build *build = x->build;
-    BlockNumber n_block = RelationGetNumberOfBlocks(build->heap);
+    struct external *x = context;
     anx_error err;
 
-    pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, n_block);
-    for (BlockNumber block = 0; block < n_block; block += SCAN_BLOCKS) {
-        BlockNumber n = Min(SCAN_BLOCKS, n_block - block);
-
-        build->n_heap += table_index_build_range_scan(build->heap, build->index, build->info, false, false, false,
-                                                      block, n, send_row, x, NULL);
-        pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_DONE, block + n);
-        if (x->client)
-            check(x, STAGE_SEND, anx_indexing_keep_alive(x->client, &err), &err);
-    }
+    if (x->client)
+        check(x, STAGE_SEND, anx_indexing_keep_alive(x->client, &err), &err);
 }
 
 /* --- the graph --- */
@@ -399,7 +393,11 @@ static void
 receive(struct external *x)
 {
     struct build *build = x->build;
-    struct build_expect expect = { .dim = build->dim, .n_row = build->n_row, .label_sum = x->label_sum, .check = check_receive, .check_context = x };
+    struct build_expect expect = { .dim = build->dim,
+                                   .n_row = build->n_row,
+                                   .label_sum = x->label_sum,
+                                   .check = check_receive,
+                                   .check_context = x };
     anx_wire_index index;
     anx_source source;
     anx_error err;
@@ -422,7 +420,7 @@ build_external(struct build *build)
     struct external *x = palloc0(sizeof(*x));
 
     x->build = build;
-    scan_heap(x);
+    build_scan(build, send_row, x, keep_alive);
     build_check_dim(build);
     if (x->client)
         receive(x);

@@ -1,8 +1,8 @@
-/* Graphs made in the backend. Rows go into the engine's loader while the heap is scanned; only their codes are
- * kept. The graph is then made by threads of the engine, and written to pages node by node.
+/* Graphs made in the backend. Rows go into the engine's loader while the heap is scanned; only their codes
+ * are kept. The graph is then made by threads of the engine, and written to pages node by node.
  *
- * When the rows outgrow maintenance_work_mem, those that are there become the graph, and the rest are inserted
- * into the pages one by one, as INSERT would. */
+ * When the rows outgrow maintenance_work_mem, those that are there become the graph, and the rest are
+ * inserted into the pages one by one, as INSERT would. */
 #include "build.h"
 
 #include <access/tableam.h>
@@ -16,6 +16,9 @@
 #define CANDIDATE_BYTES (48 * sizeof(uint32))
 #define EF_PER_PARTITION 100
 #define TABLE_BYTES 64
+/* FIT_SAMPLE and FIT_BYTES of ann/hnsw/load.c. */
+#define WAITING_ROWS ((Size) 8000)
+#define WAITING_BYTES ((Size) 16 << 20)
 
 struct local {
     struct build *build;
@@ -24,7 +27,8 @@ struct local {
     MemoryContext context; /* of the engine's objects */
     uint64 n_loaded, label_sum;
     Size memory, memory_max;
-    Size row_bytes;
+    Size row_bytes, given_bytes; /* of a row in the graph, and as it is given */
+    uint64 n_waiting_max;        /* so many rows are kept as given until codes are fitted on them */
     uint32 entry_max;
     BlockNumber n_block;
     uint64 n_expected;
@@ -61,6 +65,9 @@ begin(struct local *local)
     local->context = AllocSetContextCreate(build->context, "lantern engine", ALLOCSET_SMALL_SIZES);
     local->engine = build_engine(&meta, build->dim, build_threads(), local->context);
     local->row_bytes = row_bytes(&meta, space_stride(anx_index_get_params(local->engine)));
+    local->given_bytes = anx_row_size(anx_index_get_params(local->engine)->scalar,
+                                      anx_index_get_params(local->engine)->dim);
+    local->n_waiting_max = Min(WAITING_ROWS, WAITING_BYTES / local->given_bytes);
     local->entry_max = pages_entry_limit(space_stride(anx_index_get_params(local->engine)));
     anx_pg_check(anx_loader_begin(local->engine, local->n_expected, &local->loader, &err), &err);
     build_on_reset(local->context, abort_loader, local); /* runs before the engine goes: last in, first out */
@@ -106,11 +113,12 @@ finish(struct local *local)
 static void
 run_over(struct local *local)
 {
-    ereport(NOTICE,
-            (errmsg("graph of index \"%s\" no longer fits into maintenance_work_mem after " UINT64_FORMAT " rows",
-                    RelationGetRelationName(local->build->index), local->n_loaded),
-             errdetail("The rest is inserted row by row, which takes much longer."),
-             errhint("Increase maintenance_work_mem.")));
+    ereport(
+        NOTICE,
+        (errmsg("graph of index \"%s\" no longer fits into maintenance_work_mem after " UINT64_FORMAT " rows",
+                RelationGetRelationName(local->build->index), local->n_loaded),
+         errdetail("The rest is inserted row by row, which takes much longer."),
+         errhint("Increase maintenance_work_mem.")));
     finish(local);
     local->is_over = true;
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ANX_PG_PHASE_INSERT);
@@ -139,11 +147,14 @@ add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool is_al
     }
     if (!local->engine)
         begin(local);
-    anx_pg_check(anx_loader_rows(local->loader, 1, &label, vector.f32 ? (const void *) vector.f32 : vector.bits, &err),
-                 &err);
+    anx_pg_check(
+        anx_loader_rows(local->loader, 1, &label, vector.f32 ? (const void *) vector.f32 : vector.bits, &err),
+        &err);
     local->label_sum += build_label_sum(label);
     local->n_loaded++;
-    local->memory += local->row_bytes;
+    local->memory = local->n_loaded * local->row_bytes;
+    if (local->n_loaded < local->n_waiting_max)
+        local->memory += local->n_loaded * local->given_bytes;
     if (local->memory > local->memory_max && local->n_loaded > PAGES_RAW_MAX)
         run_over(local);
 }
@@ -158,8 +169,7 @@ build_local(struct build *build)
     local->n_block = RelationGetNumberOfBlocks(build->heap);
     local->n_expected = build_estimate(build->heap);
     pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ANX_PG_PHASE_INSERT);
-    build->n_heap =
-        table_index_build_scan(build->heap, build->index, build->info, true, true, add_row, local, NULL);
+    build_scan(build, add_row, local, NULL);
     build_check_dim(build);
     if (build->n_row == 0)
         anx_pg_info("done init usearch index");

@@ -1,6 +1,6 @@
-/* The checker: walks all pages of an index and compares them with each other, then the heap with them. It holds
- * the generation lock exclusively while it walks, so searches and inserts wait; the heap is compared after
- * that, against what was seen.
+/* The checker: walks all pages of an index and compares them with each other, then the heap with them. It
+ * holds the generation lock exclusively while it walks, so searches and inserts wait; the heap is compared
+ * after that, against what was seen.
  *
  * What a crash may leave behind is no problem and is only counted: slots that an insert took and did not fill
  * (lost), nodes without heap tuples (dead, until the next vacuum), pages behind the last slot. */
@@ -73,8 +73,8 @@ static void
 know(struct check *c, const ItemPointerData *tid, uint32 slot)
 {
     if (!ItemPointerIsValid(tid)) {
-        problem(c, "slot %u has a heap tuple (%u,%u) that cannot be", slot, ItemPointerGetBlockNumberNoCheck(tid),
-                ItemPointerGetOffsetNumberNoCheck(tid));
+        problem(c, "slot %u has a heap tuple (%u,%u) that cannot be", slot,
+                ItemPointerGetBlockNumberNoCheck(tid), ItemPointerGetOffsetNumberNoCheck(tid));
         return;
     }
     if (c->n_known == c->known_capacity) {
@@ -109,7 +109,8 @@ check_links(struct check *c, uint32 slot, struct slot *s)
 static void
 check_node(struct check *c, uint32 slot, struct slot *s)
 {
-    bool is_exact = c->meta.state == PAGES_RAW || (c->meta.space_kind != SPACE_ROTATED && !c->meta.has_inexact);
+    bool is_exact =
+        c->meta.state == PAGES_RAW || (c->meta.space_kind != SPACE_ROTATED && !c->meta.has_inexact);
 
     c->n_node++;
     if (s->flags & SLOT_DEAD) {
@@ -229,7 +230,8 @@ check_free_list(struct check *c)
     uint32 n = 0;
 
     for (uint32 slot = c->meta.free_head; slot != PAGES_SLOT_NONE; slot = c->next[slot]) {
-        if (slot >= c->meta.n_slot || (c->seen[slot] & SEEN_KIND) != SLOT_FREE || (c->seen[slot] & SEEN_BLANK)) {
+        if (slot >= c->meta.n_slot || (c->seen[slot] & SEEN_KIND) != SLOT_FREE ||
+            (c->seen[slot] & SEEN_BLANK)) {
             problem(c, "the free list names slot %u, which is not free", slot);
             return;
         }

@@ -70,7 +70,8 @@ pages_init_page(Page page, enum page_kind kind)
 
     PageInit(page, BLCKSZ, sizeof(*special));
     special = (struct pages_special *) PageGetSpecialPointer(page);
-    *special = (struct pages_special){ .kind = (uint16) kind, .version = PAGES_VERSION, .magic = PAGES_MAGIC };
+    *special =
+        (struct pages_special){ .kind = (uint16) kind, .version = PAGES_VERSION, .magic = PAGES_MAGIC };
 }
 
 Buffer
@@ -150,7 +151,8 @@ is_sound(const struct pages_meta *m)
         return false;
     if (m->state == PAGES_EMPTY)
         return true;
-    return m->dim > 0 && m->payload_size > 0 && m->payload_offset >= sizeof(struct slot) + 4 * (Size) m->degree &&
+    return m->dim > 0 && m->payload_size > 0 &&
+           m->payload_offset >= sizeof(struct slot) + 4 * (Size) m->degree &&
            m->payload_offset <= PAGES_ROOM && m->slots_per_page >= 1 && m->pages_per_slot >= 1 &&
            (Size) m->slots_per_page * m->slot_size <= (Size) PAGES_ROOM * m->pages_per_slot &&
            m->n_entry <= PAGES_ENTRY_MAX && m->n_slot <= PAGES_SLOT_MAX;
@@ -199,7 +201,9 @@ on_transaction(XactEvent event, void *argument)
 static void
 make_cache(void)
 {
-    HASHCTL control = { .keysize = sizeof(Oid), .entrysize = sizeof(struct cached), .hcxt = CacheMemoryContext };
+    HASHCTL control = { .keysize = sizeof(Oid),
+                        .entrysize = sizeof(struct cached),
+                        .hcxt = CacheMemoryContext };
 
     if (!CacheMemoryContext)
         CreateCacheMemoryContext();
@@ -277,7 +281,8 @@ load_space(Relation index, struct cached *c, const struct pages_meta *meta, stru
 
     pages_engine_params(meta, &params);
     params.alloc = &c->alloc;
-    anx_pg_check(space_init(space, &params, anx_kernels_best(), meta->space_kind == SPACE_LOSSLESS, &err), &err);
+    anx_pg_check(space_init(space, &params, anx_kernels_best(), meta->space_kind == SPACE_LOSSLESS, &err),
+                 &err);
     if (space->kind != (enum space_kind) meta->space_kind || space->stride != meta->payload_size)
         fail_page(index, PAGES_META_BLOCK, "describes codes that this library does not make");
     space->offset = meta->offset;

@@ -16,9 +16,9 @@
  *     slot_block..      slots, to the end of the relation
  *
  * A slot is one place of fixed size, so a link is a 4-byte number and its block is arithmetic. Small slots:
- * slots_per_page on each page. Wide slots (slot_size over PAGES_ROOM): pages_per_slot consecutive blocks each;
- * bytes 0..PAGES_ROOM-1 of the slot lie on the first, and so on; struct slot and the links always lie on the
- * first.
+ * slots_per_page on each page. Wide slots (slot_size over PAGES_ROOM): pages_per_slot consecutive blocks
+ * each; bytes 0..PAGES_ROOM-1 of the slot lie on the first, and so on; struct slot and the links always lie
+ * on the first.
  *
  *     struct slot | u32 links[degree] | pad to 8 | payload [payload_size]
  *
@@ -63,16 +63,24 @@ struct pages_special {
     uint16 version; /* PAGES_VERSION */
     uint32 magic;   /* PAGES_MAGIC */
 };
-enum page_kind { PAGE_META = 1, PAGE_ENTRY, PAGE_SPACE, PAGE_SLOTS /* of a wide slot: its first */, PAGE_MORE };
+enum page_kind {
+    PAGE_META = 1,
+    PAGE_ENTRY,
+    PAGE_SPACE,
+    PAGE_SLOTS /* of a wide slot: its first */,
+    PAGE_MORE
+};
 
 /* Bytes for content on every page. */
-#define PAGES_ROOM ((uint32) (BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(struct pages_special))))
+#define PAGES_ROOM \
+    ((uint32) (BLCKSZ - MAXALIGN(SizeOfPageHeaderData) - MAXALIGN(sizeof(struct pages_special))))
 
 struct pages_meta {
     uint32 magic, version;
     uint64 stamp;      /* random: tells this file from another one of the same number */
     uint32 state;      /* enum pages_state */
-    uint32 generation; /* +1 whenever state, space, or where things lie changes: caches and scans compare it */
+    uint32
+        generation; /* +1 whenever state, space, or where things lie changes: caches and scans compare it */
     uint32 entry_generation; /* +1 whenever the entry page is rewritten (not when one is appended) */
     /* fixed for the life of a relfilenode, but for dim of an EMPTY index */
     uint32 metric, scalar; /* anx_metric; ANX_SCALAR_F32 or ANX_SCALAR_B1 */
@@ -116,7 +124,8 @@ struct slot {
 static inline BlockNumber
 pages_block(const struct pages_meta *meta, uint32 slot)
 {
-    return meta->slot_block + (meta->pages_per_slot > 1 ? slot * meta->pages_per_slot : slot / meta->slots_per_page);
+    return meta->slot_block +
+           (meta->pages_per_slot > 1 ? slot * meta->pages_per_slot : slot / meta->slots_per_page);
 }
 static inline char *
 pages_content(Page page)
@@ -194,7 +203,8 @@ pages_engine_dim(const struct pages_meta *meta)
 }
 /* The params of an engine index over rows of this kind; everything else default. */
 extern void pages_engine_params(const struct pages_meta *meta, anx_index_params *out);
-/* How many entry nodes an index with payloads of this size should have: what a backend is willing to cache. */
+/* How many entry nodes an index with payloads of this size should have: what a backend is willing to cache.
+ */
 extern uint32 pages_entry_limit(Size payload_size);
 static inline uint32
 pages_entry_max(const struct pages_meta *meta)
@@ -235,9 +245,9 @@ struct pages_node {
     const ItemPointerData *tid;
     const uint8 *payload; /* [payload_size] */
 };
-/* Takes a free slot or a new one and writes the node into it, complete: one record (wide slots: the first page
- * in the last record). Nothing links to it yet. Caller holds no content lock; holds the generation lock in
- * share mode. ERRCODE_PROGRAM_LIMIT_EXCEEDED at PAGES_SLOT_MAX. */
+/* Takes a free slot or a new one and writes the node into it, complete: one record (wide slots: the first
+ * page in the last record). Nothing links to it yet. Caller holds no content lock; holds the generation lock
+ * in share mode. ERRCODE_PROGRAM_LIMIT_EXCEEDED at PAGES_SLOT_MAX. */
 extern uint32 pages_add_node(Relation index, const struct pages_meta *meta, const struct pages_node *node);
 /* Adds a heap tuple to a node, in its slot or in the chain behind it, and raises its residual to `residual`.
  * False: the slot is not a live node with this payload any more; nothing changed. */
@@ -273,8 +283,8 @@ struct pages_plan {
 /* Sets slot shape and places of a meta from a plan; slots begin after `first_block`. False: a node does not
  * fit the format. */
 extern bool pages_shape(struct pages_meta *meta, const struct pages_plan *plan, BlockNumber first_block);
-/* Writes behind the last block of the relation, which block 0 does not yet show. Nobody else writes meanwhile.
- * tids of a node: any number. */
+/* Writes behind the last block of the relation, which block 0 does not yet show. Nobody else writes
+ * meanwhile. tids of a node: any number. */
 extern struct pages_writer *pages_writer_begin(Relation index, const struct pages_plan *plan);
 extern void pages_writer_node(struct pages_writer *w, const struct pages_node *node, uint32 n_tid,
                               const ItemPointerData *tids);

@@ -4,15 +4,14 @@
  * do not change under another change. Pages of one record are locked in ascending order: block 0 first. */
 #include "pages.h"
 
-#include <common/pg_prng.h>
 #include <miscadmin.h>
-#include <port.h>
 #include <storage/lmgr.h>
 #include <utils/memutils.h>
 
 #include "lantern.h"
 
-#define OVERFLOW_END(meta, s) ((char *) (s) + sizeof(struct slot) + pages_overflow_max(meta) * sizeof(ItemPointerData))
+#define OVERFLOW_END(meta, s) \
+    ((char *) (s) + sizeof(struct slot) + pages_overflow_max(meta) * sizeof(ItemPointerData))
 
 /* A slot that was handed out, with its (first) page pinned and locked. */
 struct taken {
@@ -226,7 +225,8 @@ is_same_node(Relation index, const struct pages_meta *meta, Page page, uint32 sl
         pages_payload_part(meta, part, &from, &n, &at);
         if (part > 0)
             buffer = pages_read(index, pages_block(meta, slot) + part, BUFFER_LOCK_SHARE, PAGE_MORE);
-        is_same = memcmp(pages_content(part == 0 ? page : BufferGetPage(buffer)) + at, payload + from, n) == 0;
+        is_same =
+            memcmp(pages_content(part == 0 ? page : BufferGetPage(buffer)) + at, payload + from, n) == 0;
         if (part > 0)
             UnlockReleaseBuffer(buffer);
     }
@@ -314,8 +314,8 @@ add_to_overflow(Relation index, const struct pages_meta *meta, uint32 slot, uint
     return has_room;
 }
 
-/* A new overflow slot in front of the chain. It is taken in a record of its own: a crash between the two loses
- * one slot. */
+/* A new overflow slot in front of the chain. It is taken in a record of its own: a crash between the two
+ * loses one slot. */
 static void
 add_overflow(Relation index, Buffer meta_buffer, uint32 slot, const ItemPointerData *tid, float4 residual)
 {

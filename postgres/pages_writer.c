@@ -93,22 +93,23 @@ fill_meta(Relation index, struct pages_meta *meta)
     struct anx_pg_column column;
 
     anx_pg_column_of(index, &column);
-    *meta = (struct pages_meta){ .magic = PAGES_MAGIC,
-                                 .version = PAGES_VERSION,
-                                 .state = PAGES_EMPTY,
-                                 .generation = 1,
-                                 .metric = column.metric,
-                                 .scalar = column.metric == ANX_METRIC_HAMMING ? ANX_SCALAR_B1 : ANX_SCALAR_F32,
-                                 .dim = column.declared_dim,
-                                 .m = (uint32) options->m,
-                                 .ef_construction = (uint32) options->ef_construction,
-                                 .ef = (uint32) options->ef,
-                                 .quant_bits = (uint32) options->quant_bits,
-                                 .step = 1.0f,
-                                 .entry_block = InvalidBlockNumber,
-                                 .space_block = InvalidBlockNumber,
-                                 .slot_block = InvalidBlockNumber,
-                                 .free_head = PAGES_SLOT_NONE };
+    *meta =
+        (struct pages_meta){ .magic = PAGES_MAGIC,
+                             .version = PAGES_VERSION,
+                             .state = PAGES_EMPTY,
+                             .generation = 1,
+                             .metric = column.metric,
+                             .scalar = column.metric == ANX_METRIC_HAMMING ? ANX_SCALAR_B1 : ANX_SCALAR_F32,
+                             .dim = column.declared_dim,
+                             .m = (uint32) options->m,
+                             .ef_construction = (uint32) options->ef_construction,
+                             .ef = (uint32) options->ef,
+                             .quant_bits = (uint32) options->quant_bits,
+                             .step = 1.0f,
+                             .entry_block = InvalidBlockNumber,
+                             .space_block = InvalidBlockNumber,
+                             .slot_block = InvalidBlockNumber,
+                             .free_head = PAGES_SLOT_NONE };
     if (!pg_strong_random(&meta->stamp, sizeof(meta->stamp)))
         ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bytes")));
 }
@@ -188,8 +189,8 @@ pages_writer_begin(Relation index, const struct pages_plan *plan)
     w->meta.ef = (uint32) anx_pg_options_of(index)->ef;
     if (!pages_shape(&w->meta, plan, w->first))
         ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-                        errmsg("a row of %u dimensions with m = %u does not fit the pages of an index", plan->dim,
-                               w->meta.m),
+                        errmsg("a row of %u dimensions with m = %u does not fit the pages of an index",
+                               plan->dim, w->meta.m),
                         errhint("Create the index with a smaller m.")));
     if (plan->state == PAGES_GRAPH) {
         (void) next_page(w, PAGE_ENTRY); /* filled at the end */
@@ -257,7 +258,8 @@ keep_overflow(struct pages_writer *w, uint32 n, const ItemPointerData *tids)
 
         w->waiting = grow(w, w->waiting, w->n_waiting + 1, &w->waiting_capacity, sizeof(*w->waiting));
         w->waiting[w->n_waiting] =
-            (struct waiting){ .next = done + here < n ? w->n_node + (uint32) w->n_waiting + 1 : PAGES_SLOT_NONE,
+            (struct waiting){ .next =
+                                  done + here < n ? w->n_node + (uint32) w->n_waiting + 1 : PAGES_SLOT_NONE,
                               .n_tid = here,
                               .first_tid = w->n_tid };
         w->n_waiting++;
@@ -284,7 +286,8 @@ write_overflow(struct pages_writer *w)
 }
 
 void
-pages_writer_node(struct pages_writer *w, const struct pages_node *node, uint32 n_tid, const ItemPointerData *tids)
+pages_writer_node(struct pages_writer *w, const struct pages_node *node, uint32 n_tid,
+                  const ItemPointerData *tids)
 {
     struct slot *s = next_slot(w);
     uint32 inside = Min(n_tid, PAGES_TIDS);

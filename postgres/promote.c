@@ -1,5 +1,6 @@
-/* RAW -> GRAPH: an index that was created on few rows, or on none, has grown. The insert that finds it so makes
- * the graph from the rows as given, writes it behind the last block, and changes block 0: see pages.h. */
+/* RAW -> GRAPH: an index that was created on few rows, or on none, has grown. The insert that finds it so
+ * makes the graph from the rows as given, writes it behind the last block, and changes block 0: see pages.h.
+ */
 #include "build.h"
 
 #include <miscadmin.h>

@@ -207,7 +207,8 @@ check_head(const struct graph_head *head, const struct head_fields *f, anx_error
         { "m", head->m, ANX_HNSW_M_MIN, ANX_HNSW_M_MAX },
         { "dim", head->dim, 1, ANX_DIM_MAX },
         { "degree", head->degree, f->is_raw ? 0 : 1, f->is_raw ? 0 : DEGREE_MAX },
-        { "number of entries", head->n_entry, f->is_raw || !head->n_node ? 0 : 1, f->is_raw ? 0 : ENTRIES_MAX },
+        { "number of entries", head->n_entry, f->is_raw || !head->n_node ? 0 : 1,
+          f->is_raw ? 0 : ENTRIES_MAX },
         { "number of nodes", head->n_node, 0, UINT32_MAX / 2 },
         { "number of labels", head->n_label, head->n_node, (uint64_t) 1 << 48 },
         { "number of links", head->n_link, 0, head->n_node * head->degree },
@@ -360,7 +361,8 @@ read_end(struct reader *r, anx_error *err)
     anx_status st;
 
     if (r->n_label != head->n_label || r->n_link != head->n_link)
-        return anx_fail(err, ANX_E_CORRUPT, "nodes have %llu labels and %llu links, the head says %llu and %llu",
+        return anx_fail(err, ANX_E_CORRUPT,
+                        "nodes have %llu labels and %llu links, the head says %llu and %llu",
                         (unsigned long long) r->n_label, (unsigned long long) r->n_link,
                         (unsigned long long) head->n_label, (unsigned long long) head->n_link);
     st = file_in_read(&r->in, magic, sizeof(magic), err);
@@ -374,8 +376,9 @@ check_links(const struct reader *r, uint64_t node, size_t n, anx_error *err)
 {
     for (size_t i = 0; i < n; i++) {
         if (r->links[i] >= r->stream.head.n_node || r->links[i] == node)
-            return anx_fail(err, ANX_E_CORRUPT, "node %llu of %llu links to node %u", (unsigned long long) node,
-                            (unsigned long long) r->stream.head.n_node, r->links[i]);
+            return anx_fail(err, ANX_E_CORRUPT, "node %llu of %llu links to node %u",
+                            (unsigned long long) node, (unsigned long long) r->stream.head.n_node,
+                            r->links[i]);
         for (size_t j = 0; j < i; j++)
             if (r->links[j] == r->links[i])
                 return anx_fail(err, ANX_E_CORRUPT, "node %llu links to node %u twice",

@@ -1,5 +1,5 @@
-/* A finished graph, node by node: how a store with pages of its own (a database) takes one over, from memory or
- * from the bytes of an ANX_FILE_GRAPH. Nothing is held whole but the list of entry nodes.
+/* A finished graph, node by node: how a store with pages of its own (a database) takes one over, from memory
+ * or from the bytes of an ANX_FILE_GRAPH. Nothing is held whole but the list of entry nodes.
  *
  *     graph_cursor_open(index, n_entry_max, &stream, &err);          or
  *     graph_reader_open(&source, size, alloc, &stream, &err);
@@ -7,8 +7,8 @@
  *     while (graph_stream_next(stream, &node, &has, &err) == ANX_OK && has) ...
  *     graph_stream_close(stream);
  *
- * Pulled, not pushed, so that what is done with a node may leave by a jump while no frame of ours is below it;
- * the stream is then still to be closed.
+ * Pulled, not pushed, so that what is done with a node may leave by a jump while no frame of ours is below
+ * it; the stream is then still to be closed.
  *
  * The bytes (little-endian):
  *
@@ -71,8 +71,8 @@ struct graph_node {
 struct graph_stream;
 
 /* Over an hnsw index with ANX_QUANTIZATION_CODES, which does not change meanwhile. At most n_entry_max entry
- * nodes: those that searches in memory would begin at, and others spread over the graph. ANX_E_UNSUPPORTED for
- * another index. */
+ * nodes: those that searches in memory would begin at, and others spread over the graph. ANX_E_UNSUPPORTED
+ * for another index. */
 anx_status graph_cursor_open(const anx_index *index, size_t n_entry_max, struct graph_stream **out,
                              anx_error *err);
 /* Over bytes: reads as far as the entries. size: of all bytes; UINT64_MAX: unknown. The source is borrowed
@@ -82,7 +82,8 @@ anx_status graph_reader_open(const anx_source *source, uint64_t size, const anx_
 /* Over the bytes of a file in the Lantern layout, as an original indexing server sends it. Its rows are given
  * new codes as they arrive, in a space that the caller fitted (NULL: they stay rows, and links are dropped).
  * Layer 0 becomes the graph, nodes of higher layers become entry nodes: head->entries is complete only after
- * the last node. What does not agree with `params` (metric, scalar, dim, m) or with n_row is ANX_E_CORRUPT. */
+ * the last node. What does not agree with `params` (metric, scalar, dim, m) or with n_row is ANX_E_CORRUPT.
+ */
 anx_status graph_import_open(const anx_source *source, const anx_index_params *params, uint64_t n_row,
                              const struct space *space, size_t n_entry_max, struct graph_stream **out,
                              anx_error *err);

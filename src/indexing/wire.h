@@ -36,7 +36,12 @@
 /* Numbers on the wire; those of the original (the gaps are metrics and kinds that are refused). */
 enum { ANX_WIRE_COSINE = 1, ANX_WIRE_IP = 2, ANX_WIRE_L2SQ = 3, ANX_WIRE_HAMMING = 8 };
 enum { ANX_WIRE_F32 = 1, ANX_WIRE_F64 = 2, ANX_WIRE_F16 = 3, ANX_WIRE_I8 = 4, ANX_WIRE_B1 = 5 };
-enum { ANX_WIRE_FILE_ANNEX = 1, ANX_WIRE_FILE_USEARCH = 2, ANX_WIRE_FILE_LANTERN = 3, ANX_WIRE_FILE_GRAPH = 4 };
+enum {
+    ANX_WIRE_FILE_ANNEX = 1,
+    ANX_WIRE_FILE_USEARCH = 2,
+    ANX_WIRE_FILE_LANTERN = 3,
+    ANX_WIRE_FILE_GRAPH = 4 /* version 2; labels are places in a table, as in version 1 */
+};
 /* False: no such metric, scalar or format here; *out unchanged. */
 bool anx_wire_metric(uint32_t wire, anx_metric *out);
 bool anx_wire_scalar(uint32_t wire, anx_scalar *out);

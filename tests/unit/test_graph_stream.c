@@ -183,9 +183,12 @@ memory_and_bytes_give_the_same_graph(void **state)
         size_t n;
         bool is_raw, is_exact;
     } cases[] = {
-        { ANX_METRIC_L2, ROWS_FLOAT, N_ROW, false, false },    { ANX_METRIC_COSINE, ROWS_FLOAT, N_ROW, false, false },
-        { ANX_METRIC_L2, ROWS_BYTES, N_ROW, false, true },     { ANX_METRIC_L2, ROWS_FEW_DIFFERENT, N_ROW, false, false },
-        { ANX_METRIC_COSINE, ROWS_FLOAT, 700, true, true },    { ANX_METRIC_L2, ROWS_FLOAT, 0, true, true },
+        { ANX_METRIC_L2, ROWS_FLOAT, N_ROW, false, false },
+        { ANX_METRIC_COSINE, ROWS_FLOAT, N_ROW, false, false },
+        { ANX_METRIC_L2, ROWS_BYTES, N_ROW, false, true },
+        { ANX_METRIC_L2, ROWS_FEW_DIFFERENT, N_ROW, false, false },
+        { ANX_METRIC_COSINE, ROWS_FLOAT, 700, true, true },
+        { ANX_METRIC_L2, ROWS_FLOAT, 0, true, true },
     };
     float *rows = anx_alloc_array(NULL, (size_t) N_ROW * DIM, sizeof(float));
 
@@ -213,7 +216,8 @@ memory_and_bytes_give_the_same_graph(void **state)
         for (uint64_t i = 0; i < graph_stream_head(a)->n_node; i++) {
             assert_ok(graph_stream_next(a, &na, &has, &err), err);
             assert_ok(graph_stream_next(b, &nb, &has, &err), err);
-            assert_true(has && na.n_link == nb.n_link && na.n_label == nb.n_label && na.residual == nb.residual);
+            assert_true(has && na.n_link == nb.n_link && na.n_label == nb.n_label &&
+                        na.residual == nb.residual);
             assert_memory_equal(na.links, nb.links, na.n_link * 4);
             assert_memory_equal(na.labels, nb.labels, na.n_label * 8);
             assert_memory_equal(na.payload, nb.payload, graph_stream_head(a)->payload_size);
@@ -254,12 +258,14 @@ lantern_files_become_codes(void **state)
         index = make(ANX_METRIC_L2, ANX_QUANTIZATION_NONE, rows, N_ROW);
         file = save(index, ANX_FILE_LANTERN, true);
         assert_ok(space_init(&space, &params, anx_kernels_best(), true, &err), err);
-        assert_ok(graph_import_open(&source, &params, N_ROW, with_space ? &space : NULL, 64, &stream, &err), err);
+        assert_ok(graph_import_open(&source, &params, N_ROW, with_space ? &space : NULL, 64, &stream, &err),
+                  err);
         assert_true(!(check_stream(stream, rows, N_ROW) > 0));
         assert_int_equal(graph_stream_head(stream)->n_entry, with_space ? 64 : 0);
         graph_stream_close(stream);
         file.at = 0;
-        assert_int_equal(graph_import_open(&source, &params, N_ROW - 1, &space, 64, &stream, &err), ANX_E_CORRUPT);
+        assert_int_equal(graph_import_open(&source, &params, N_ROW - 1, &space, 64, &stream, &err),
+                         ANX_E_CORRUPT);
         space_fini(&space);
         anx_free(NULL, file.data);
         anx_index_destroy(index);
@@ -302,7 +308,8 @@ damage_is_refused(void **state)
     for (int i = 0; i < 200; i++)
         assert_int_not_equal(read_all(&file, (size_t) (anx_rng_next(&rng) % file.size)), ANX_OK);
     for (size_t at = 0; at < 84; at++) { /* the head; codes and residuals carry no sum of their own */
-        bool may_pass = (at >= 16 && at < 20) || (at >= 28 && at < 32) || (at >= 36 && at < 40) || (at >= 72 && at < 80);
+        bool may_pass =
+            (at >= 16 && at < 20) || (at >= 28 && at < 32) || (at >= 36 && at < 40) || (at >= 72 && at < 80);
 
         file.data[at] ^= 0x55;
         if (read_all(&file, file.size) == ANX_OK && !may_pass)

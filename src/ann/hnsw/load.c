@@ -15,7 +15,7 @@
  * arrive. */
 #define FIT_SHARE 0.05
 #define FIT_MIN 20000
-#define FIT_BYTES ((size_t) 32 << 20)
+#define FIT_BYTES ((size_t) 16 << 20)
 #define FIT_SAMPLE 8000 /* rows looked at; mean and spread need no more */
 /* More clipped components than this share: the rows that were sampled do not speak for the rest; fit again.
  */
@@ -220,9 +220,9 @@ keep_pending(struct load *load, const void *row, anx_error *err)
 static size_t
 pending_max(const struct load *load)
 {
-    size_t n = FIT_BYTES / load->g->row_size;
+    size_t n = FIT_BYTES / load->g->row_size, max = load->g->keeps_residuals ? FIT_SAMPLE : FIT_MIN;
 
-    return n < FIT_MIN ? n : FIT_MIN;
+    return n < max ? n : max;
 }
 
 static bool

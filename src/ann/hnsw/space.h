@@ -70,8 +70,8 @@ bool space_row_is_bytes(const struct space *space, const void *row);
 /* Encodes one row; buffer [turned_dim]. Returns how many components were clipped to the ends of the range. */
 size_t space_encode(const struct space *space, const void *row, uint8_t *code, float *buffer);
 /* How far the row that was encoded last with this buffer is from its code, in the space of codes (after
- * normalization and lift); rounded up, so that no row is farther. 0 for BITS, and for LOSSLESS when the row is
- * bytes. */
+ * normalization and lift); rounded up, so that no row is farther. 0 for BITS, and for LOSSLESS when the row
+ * is bytes. */
 float space_residual(const struct space *space, const void *row, const uint8_t *code, const float *buffer);
 /* The row that a code stands for, in the element kind; exact for LOSSLESS and BITS. buffer [turned_dim]. */
 void space_decode(const struct space *space, const uint8_t *code, void *row, float *buffer);
