@@ -20,23 +20,28 @@ anx_pg_check(anx_status status, const anx_error *err)
                     err->hint[0] ? errhint("%s", err->hint) : 0));
 }
 
-/* A block of a context, and before it its size: repalloc would raise when there is no memory, so a block is
- * grown by copying, and for that its length must be known. */
-union block {
+/* What lies before the memory that the engine gets. The server aligns for its own types only (8 bytes), the
+ * engine asks for any type, so the place within the chunk is chosen here. The size is kept because repalloc
+ * would raise when there is no memory: a block is grown by copying. */
+struct block {
+    void *chunk;
     size_t size;
-    max_align_t align;
 };
+#define BLOCK_ALIGN _Alignof(max_align_t)
 
 static void *
 context_allocate(void *context, size_t size)
 {
-    union block *block = NULL;
+    void *chunk = NULL;
+    struct block *block;
 
-    if (size < MaxAllocHugeSize - sizeof(*block))
-        block =
-            MemoryContextAllocExtended(context, sizeof(*block) + size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
-    if (!block)
+    if (size < MaxAllocHugeSize - sizeof(*block) - BLOCK_ALIGN)
+        chunk = MemoryContextAllocExtended(context, sizeof(*block) + BLOCK_ALIGN + size,
+                                           MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+    if (!chunk)
         return NULL;
+    block = (struct block *) TYPEALIGN(BLOCK_ALIGN, (struct block *) chunk + 1) - 1;
+    block->chunk = chunk;
     block->size = size;
     return block + 1;
 }
@@ -46,7 +51,7 @@ context_release(void *context, void *memory)
 {
     (void) context;
     if (memory)
-        pfree((union block *) memory - 1);
+        pfree(((struct block *) memory - 1)->chunk);
 }
 
 static void *
@@ -55,7 +60,7 @@ context_reallocate(void *context, void *memory, size_t size)
     void *grown = context_allocate(context, size);
 
     if (grown && memory) {
-        size_t old_size = ((union block *) memory - 1)->size;
+        size_t old_size = ((struct block *) memory - 1)->size;
 
         memcpy(grown, memory, old_size < size ? old_size : size);
         context_release(context, memory);
