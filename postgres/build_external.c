@@ -263,7 +263,7 @@ sample_row(struct external *x, const float *row)
 {
     Size dim = x->params.dim, at = (Size) x->build->n_row;
 
-    if (x->params.scalar != ANX_SCALAR_F32)
+    if (!row) /* bits are their own codes */
         return;
     if (!x->sample) {
         x->sample_max = Min((Size) SAMPLE_ROWS, Max(SAMPLE_BYTES / (dim * sizeof(float)), PAGES_RAW_MAX));

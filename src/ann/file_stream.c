@@ -47,7 +47,7 @@ packed_size(const struct graph_head *head)
 static size_t
 mean_size(const struct graph_head *head)
 {
-    return !head->is_raw && head->space->kind == SPACE_ROTATED ? head->space->turned_dim : 0;
+    return head->space && head->space->kind == SPACE_ROTATED ? head->space->turned_dim : 0;
 }
 
 /* The sums below fit 64 bits: counts are below 2^31, 2^48 and 2^40. */

@@ -60,6 +60,8 @@ choose_forward(void *context, size_t begin, size_t end, size_t worker)
 
     if (!p)
         atomic_store(&b->failed, true);
+    if (bulk_is_cancelled(b->progress))
+        return;
     for (size_t i = begin; i < end && p; i++) {
         size_t n = atomic_load_explicit(&b->pools.count[i], memory_order_relaxed);
 
@@ -123,6 +125,8 @@ merge_reverse(void *context, size_t begin, size_t end, size_t worker)
     struct prune *p = scratch_prune(g, b->scratch[worker], NULL);
     uint32_t ids[ANX_HNSW_M_MAX * 4];
 
+    if (bulk_is_cancelled(b->progress))
+        return;
     for (size_t i = begin; i < end && p; i++) {
         size_t n = links_read(graph_links(g, (uint32_t) i), g->degree, ids);
 
@@ -155,7 +159,7 @@ build_upper(struct bulk *b, uint64_t seed, anx_error *err)
     }
     for (unsigned l = top; l >= 1 && st == ANX_OK; l--)
         for (uint32_t i = 0; i < b->n && st == ANX_OK; i++)
-            if (level[i] == l)
+            if (level[i] == l && (st = bulk_check_cancelled(b->progress, err)) == ANX_OK)
                 st = upper_insert(g, b->scratch[0], i, l, err);
     anx_free(alloc, level);
     return st;
@@ -224,12 +228,14 @@ link_level0(struct bulk *b, anx_error *err)
     atomic_store(&b->done, 0);
     anx_pool_for(b->pool, b->n, 256, choose_forward, b);
     pools_fini(&b->pools, b->g);
-    st = make_reverse(b, err);
+    st = bulk_check_cancelled(b->progress, err); /* rows that were left out have no lists */
+    if (st == ANX_OK)
+        st = make_reverse(b, err);
     if (st != ANX_OK)
         return st;
     atomic_store(&b->done, 0);
     anx_pool_for(b->pool, b->n, 256, merge_reverse, b);
-    return ANX_OK;
+    return bulk_check_cancelled(b->progress, err);
 }
 
 anx_status
@@ -262,6 +268,8 @@ bulk_link(struct graph *g, anx_pool *pool, uint64_t seed, struct bulk_progress *
         st = anx_fail(err, ANX_E_CANCELLED, "build was cancelled");
     if (st == ANX_OK)
         st = bulk_order(g, pool, err);
+    if (st == ANX_OK && !bulk_report(progress, "ordering", b.n, b.n))
+        st = bulk_check_cancelled(progress, err);
     if (st == ANX_OK)
         st = reach_walk(g, NULL, NULL, err); /* parents under the new numbers */
     if (st == ANX_OK)

@@ -9,6 +9,7 @@
 #define ANX_ANN_HNSW_BULK_H
 
 #include "ann/hnsw/hnsw_int.h"
+#include "base/error.h"
 
 struct bulk_progress {
     anx_progress_fn fn; /* may be NULL */
@@ -49,6 +50,17 @@ bulk_report(struct bulk_progress *progress, const char *phase, size_t done, size
     if (progress && progress->fn && !progress->fn(progress->context, phase, done, total))
         atomic_store(&progress->cancelled, true);
     return !progress || !atomic_load(&progress->cancelled);
+}
+/* Has a report been answered with a cancel? Any thread. */
+static inline bool
+bulk_is_cancelled(const struct bulk_progress *progress)
+{
+    return progress && atomic_load_explicit(&progress->cancelled, memory_order_relaxed);
+}
+static inline anx_status
+bulk_check_cancelled(const struct bulk_progress *progress, anx_error *err)
+{
+    return bulk_is_cancelled(progress) ? anx_fail(err, ANX_E_CANCELLED, "build was cancelled") : ANX_OK;
 }
 
 #endif

@@ -359,8 +359,12 @@ assign_rows(void *context, size_t begin, size_t end, size_t worker)
     uint32_t index[FAN_OUT_MAX];
     int32_t dist[FAN_OUT_MAX];
 
-    if (p->progress && atomic_load(&p->progress->cancelled))
+    if (worker == 0)
+        (void) bulk_report(p->progress, "dividing", begin, p->n);
+    if (bulk_is_cancelled(p->progress)) { /* what follows reads these */
+        memset(p->assigned + begin * p->fan_out, 0xff, (end - begin) * p->fan_out * sizeof(*p->assigned));
         return;
+    }
     for (size_t at = begin; at < end; at += ROW_BLOCK) {
         size_t n = end - at < ROW_BLOCK ? end - at : ROW_BLOCK;
 
@@ -507,7 +511,7 @@ process_leaves(void *context, size_t begin, size_t end, size_t worker)
         anx_rng rng = anx_rng_seed(p->seed + leader);
         size_t n = p->start[leader + 1] - p->start[leader];
 
-        if (p->progress && atomic_load(&p->progress->cancelled))
+        if (bulk_is_cancelled(p->progress))
             return;
         leaf_process(p, &p->worker[worker], p->member + p->start[leader], n, &rng, 0);
         n = atomic_fetch_add(&p->done, n) + n;
@@ -605,8 +609,8 @@ bulk_partition(struct graph *g, anx_pool *pool, struct pools *c, uint64_t seed, 
         anx_pool_for(pool, p.n_leader, 4, process_leaves, &p);
         if (atomic_load(&p.failed))
             st = anx_fail(err, ANX_E_NOMEM, "could not allocate a split of a crowded leaf");
-        else if (progress && atomic_load(&progress->cancelled))
-            st = anx_fail(err, ANX_E_CANCELLED, "build was cancelled");
+        else
+            st = bulk_check_cancelled(progress, err);
     }
     partition_fini(&p, n_worker);
     return st;
