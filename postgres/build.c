@@ -19,7 +19,8 @@
 #include "base/error.h"
 #include "base/thread.h"
 
-#define SCAN_BLOCKS 64 /* a piece of a scan: large enough for the disk, small enough to be one of many */
+#define PIECE_MAX 64 /* blocks of a piece of a scan: large enough for the disk */
+#define PIECES_MIN 128 /* of a table of as many blocks */
 #define LOOK_MS 50 /* how often the backend looks up while engine threads work */
 
 void
@@ -85,12 +86,13 @@ void
 build_scan(struct build *build, IndexBuildCallback row, void *context, void (*between)(void *context))
 {
     BlockNumber n_block = RelationGetNumberOfBlocks(build->heap), n_done = 0;
-    BlockNumber n_piece = (n_block + SCAN_BLOCKS - 1) / SCAN_BLOCKS, stride = n_piece ? spread(n_piece) : 0;
+    BlockNumber piece = Max(1, Min(PIECE_MAX, n_block / PIECES_MIN));
+    BlockNumber n_piece = (n_block + piece - 1) / piece, stride = n_piece ? spread(n_piece) : 0;
 
     pgstat_progress_update_param(PROGRESS_SCAN_BLOCKS_TOTAL, n_block);
     for (BlockNumber i = 0; i < n_piece; i++) {
-        BlockNumber first = (BlockNumber) ((uint64) i * stride % n_piece) * SCAN_BLOCKS;
-        BlockNumber n = Min(SCAN_BLOCKS, n_block - first);
+        BlockNumber first = (BlockNumber) ((uint64) i * stride % n_piece) * piece;
+        BlockNumber n = Min(piece, n_block - first);
 
         build->n_heap += table_index_build_range_scan(build->heap, build->index, build->info, false, false,
                                                       false, first, n, row, context, NULL);
