@@ -32,7 +32,7 @@ CREATE TABLE both_ (id int, v vector(2));
 INSERT INTO both_ SELECT i, ARRAY[i, i % 7]::real[]::vector FROM generate_series(1, 2000) i;
 CREATE INDEX ON both_ USING hnsw (v vector_l2_ops);
 CREATE INDEX ON both_ USING lantern_hnsw (v) WITH (m = 8);
-SELECT id FROM both_ ORDER BY v <-> '[100,2]' LIMIT 3;
+SELECT id FROM both_ ORDER BY v <-> '[100.2,2]' LIMIT 3;
 SELECT * FROM lantern_hnsw_check('both__v_idx1', true);
 -- Weighted search.
 CREATE TABLE items (id int PRIMARY KEY, a vector(2), b vector(2));
