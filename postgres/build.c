@@ -156,9 +156,15 @@ build_on_reset(MemoryContext context, void (*destroy)(void *object), void *objec
 }
 
 static void
-destroy_engine(void *object)
+close_stream(void *object)
 {
-    anx_index_destroy(object);
+    graph_stream_close(object);
+}
+
+void
+build_own_stream(MemoryContext context, struct graph_stream *stream)
+{
+    build_on_reset(context, close_stream, stream);
 }
 
 size_t
@@ -167,25 +173,6 @@ build_threads(void)
     size_t wanted = 1 + (size_t) Max(max_parallel_maintenance_workers, 0), have = anx_cpu_count();
 
     return wanted < have ? wanted : have;
-}
-
-anx_index *
-build_engine(const struct pages_meta *meta, uint32 dim, size_t threads, MemoryContext context)
-{
-    anx_index_params params;
-    struct pages_meta known = *meta;
-    anx_index *index;
-    anx_error err;
-
-    known.dim = dim;
-    pages_engine_params(&known, &params);
-    params.quantization = ANX_QUANTIZATION_CODES;
-    params.m = meta->m;
-    params.ef_construction = Max(meta->ef_construction, ANX_HNSW_EF_CONSTRUCTION_MIN);
-    params.threads = threads;
-    anx_pg_check(anx_index_create(&params, &index, &err), &err);
-    build_on_reset(context, destroy_engine, index);
-    return index;
 }
 
 /* --- work beside the backend --- */
@@ -388,6 +375,83 @@ build_take(Relation index, struct graph_stream *stream, const struct build_expec
     writer = pages_writer_begin(index, &plan);
     take_nodes(index, stream, expect, writer);
     pages_writer_end(writer, (uint32) head->n_entry, head->entries);
+}
+
+/* --- a graph made here --- */
+
+static void
+destroy_engine(void *object)
+{
+    anx_index_destroy(object);
+}
+
+static void
+abort_loader(void *object)
+{
+    struct build_graph *graph = object;
+
+    anx_loader_abort(graph->loader);
+    graph->loader = NULL;
+}
+
+void
+build_graph_begin(struct build_graph *out, const struct pages_meta *meta, uint32 dim, size_t threads,
+                  uint64 expected, MemoryContext context)
+{
+    struct pages_meta known = *meta;
+    anx_index_params params;
+    anx_error err;
+
+    known.dim = dim;
+    pages_engine_params(&known, &params);
+    params.quantization = ANX_QUANTIZATION_CODES;
+    params.m = meta->m;
+    params.ef_construction = Max(meta->ef_construction, ANX_HNSW_EF_CONSTRUCTION_MIN);
+    params.threads = threads;
+    *out = (struct build_graph){ .context = context, .dim = dim,
+                                 .entry_max = pages_entry_limit(space_stride(&params)) };
+    anx_pg_check(anx_index_create(&params, &out->engine, &err), &err);
+    build_on_reset(context, destroy_engine, out->engine);
+    anx_pg_check(anx_loader_begin(out->engine, expected, &out->loader, &err), &err);
+    build_on_reset(context, abort_loader, out); /* runs before the engine goes: last in, first out */
+}
+
+void
+build_graph_row(struct build_graph *graph, const ItemPointerData *tid, const void *row)
+{
+    uint64 label = build_label(tid);
+    anx_error err;
+
+    anx_pg_check(anx_loader_rows(graph->loader, 1, &label, row, &err), &err);
+    graph->label_sum += build_label_sum(label);
+    graph->n_row++;
+}
+
+static anx_status
+finish_loader(struct build_work *work, anx_error *err)
+{
+    struct build_graph *graph = work->context;
+    anx_loader *loader = graph->loader;
+
+    graph->loader = NULL; /* freed whatever happens */
+    return anx_loader_finish(loader, build_progress, work, err);
+}
+
+void
+build_graph_finish(struct build_graph *graph, Relation index, BlockNumber n_block)
+{
+    struct build_work work = { .fn = finish_loader, .context = graph };
+    struct build_expect expect = {
+        .dim = graph->dim, .n_row = graph->n_row, .label_sum = graph->label_sum, .n_block = n_block
+    };
+    struct graph_stream *stream;
+    anx_error err;
+
+    anx_pg_check(build_run(&work, ANX_PG_PHASE_INSERT, &err), &err);
+    anx_pg_check(graph_cursor_open(graph->engine, graph->entry_max, &stream, &err), &err);
+    build_own_stream(graph->context, stream);
+    pgstat_progress_update_param(PROGRESS_CREATEIDX_SUBPHASE, ANX_PG_PHASE_WRITE);
+    build_take(index, stream, &expect);
 }
 
 /* --- the callbacks --- */

@@ -83,9 +83,22 @@ bool build_is_interrupted(void);
 
 /* Frees an engine object when a memory context goes. */
 void build_on_reset(MemoryContext context, void (*destroy)(void *object), void *object);
+void build_own_stream(MemoryContext context, struct graph_stream *stream);
 
-/* An engine index over the rows of `meta`, of codes. Destroyed with the context. */
-anx_index *build_engine(const struct pages_meta *meta, uint32 dim, size_t threads, MemoryContext context);
+/* A graph being made here: rows go in, pages come out. What the engine holds goes with `context`. */
+struct build_graph {
+    MemoryContext context;
+    anx_index *engine;
+    anx_loader *loader; /* NULL once the graph was made */
+    uint32 dim, entry_max;
+    uint64 n_row, label_sum;
+};
+/* Over rows as `meta` has them, with this dimension. *out must live as long as the context. */
+void build_graph_begin(struct build_graph *out, const struct pages_meta *meta, uint32 dim, size_t threads,
+                       uint64 expected, MemoryContext context);
+void build_graph_row(struct build_graph *graph, const ItemPointerData *tid, const void *row);
+/* Makes the graph and writes it into the pages of the index; n_block: of the heap. */
+void build_graph_finish(struct build_graph *graph, Relation index, BlockNumber n_block);
 /* Threads that a build may use. */
 size_t build_threads(void);
 

@@ -321,12 +321,6 @@ keep_alive(void *context)
 
 /* --- the graph --- */
 
-static void
-close_stream(void *object)
-{
-    graph_stream_close(object);
-}
-
 static const void *
 sampled(const void *context, size_t i)
 {
@@ -365,7 +359,7 @@ open_stream(struct external *x, const anx_wire_index *index, const anx_source *s
     else
         st = graph_reader_open(source, index->size, NULL, &stream, &err);
     check(x, STAGE_RECEIVE, st, &err);
-    build_on_reset(x->build->context, close_stream, stream);
+    build_own_stream(x->build->context, stream);
     return stream;
 }
 

@@ -7,25 +7,7 @@
 
 #include "ann/graph_stream.h"
 #include "base/alloc.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size, at;
-};
-
-static anx_status
-read_input(void *context, void *bytes, size_t size, size_t *got, anx_error *err)
-{
-    struct input *in = context;
-
-    (void) err;
-    *got = size < in->size - in->at ? size : in->size - in->at;
-    memcpy(bytes, in->data + in->at, *got);
-    in->at += *got;
-    return ANX_OK;
-}
+#include "fuzz_input.h"
 
 static void
 check_node(const struct graph_head *head, const struct graph_node *node, uint64_t number)

@@ -8,25 +8,7 @@
 #include "ann/file_part.h"
 #include "base/alloc.h"
 #include "base/hash.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-struct input {
-    const uint8_t *data;
-    size_t size, at;
-};
-
-static anx_status
-read_input(void *context, void *bytes, size_t size, size_t *got, anx_error *err)
-{
-    struct input *in = context;
-
-    (void) err;
-    *got = size < in->size - in->at ? size : in->size - in->at;
-    memcpy(bytes, in->data + in->at, *got);
-    in->at += *got;
-    return ANX_OK;
-}
+#include "fuzz_input.h"
 
 static anx_status
 count_bytes(void *context, const void *bytes, size_t size, anx_error *err)
