@@ -116,19 +116,19 @@ CREATE FUNCTION _lantern_internal.mask_arrays(arr text) RETURNS text LANGUAGE sq
 $body$;
 
 -- The same in every expression of a plan.
-CREATE FUNCTION _lantern_internal.mask_order_by_in_plan(plan jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $body$
+CREATE FUNCTION _lantern_internal.mask_order_by_in_plan(json_data jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $body$
 BEGIN
-    IF pg_catalog.jsonb_typeof(plan) = 'object' THEN
+    IF pg_catalog.jsonb_typeof(json_data) = 'object' THEN
         RETURN (SELECT coalesce(pg_catalog.jsonb_object_agg(key, CASE
                 WHEN key IN ('Order By', 'Filter', 'Sort Key', 'Index Cond', 'Join Filter', 'Output', 'Presorted Key')
                 THEN _lantern_internal.mask_arrays(value::text)::jsonb
                 ELSE _lantern_internal.mask_order_by_in_plan(value) END), '{}')
-            FROM pg_catalog.jsonb_each(plan));
-    ELSIF pg_catalog.jsonb_typeof(plan) = 'array' THEN
+            FROM pg_catalog.jsonb_each(json_data));
+    ELSIF pg_catalog.jsonb_typeof(json_data) = 'array' THEN
         RETURN (SELECT coalesce(pg_catalog.jsonb_agg(_lantern_internal.mask_order_by_in_plan(value) ORDER BY place), '[]')
-            FROM pg_catalog.jsonb_array_elements(plan) WITH ORDINALITY AS element(value, place));
+            FROM pg_catalog.jsonb_array_elements(json_data) WITH ORDINALITY AS element(value, place));
     END IF;
-    RETURN plan;
+    RETURN json_data;
 END
 $body$;
 
@@ -148,11 +148,11 @@ $body$;
 -- ---- product quantization ----
 
 CREATE TYPE pqvec;
-CREATE FUNCTION ldb_pqvec_in(cstring) RETURNS pqvec
+CREATE FUNCTION ldb_pqvec_in(cstring, oid, integer) RETURNS pqvec
     AS 'MODULE_PATHNAME', 'lantern_pqvec_in' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION ldb_pqvec_out(pqvec) RETURNS cstring
     AS 'MODULE_PATHNAME', 'lantern_pqvec_out' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
-CREATE FUNCTION ldb_pqvec_recv(internal) RETURNS pqvec
+CREATE FUNCTION ldb_pqvec_recv(internal, oid, integer) RETURNS pqvec
     AS 'MODULE_PATHNAME', 'lantern_pqvec_recv' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
 CREATE FUNCTION ldb_pqvec_send(pqvec) RETURNS bytea
     AS 'MODULE_PATHNAME', 'lantern_pqvec_send' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
