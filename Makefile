@@ -10,7 +10,7 @@ help:
 	@echo "  make test     install what is missing, build, run every test"
 	@echo "  make build    the program, at build/annex"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
-	@echo "  make install  program, library, headers and annex.pc (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
+	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
 	@echo "  make clean    remove every build folder"
 
 deps:
