@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bytes.h"
 
 #define FIRST_CAPACITY ((size_t) 256)
 
@@ -85,6 +86,33 @@ anx_buffer_char(anx_buffer *buffer, char c)
         return;
     *to = c;
     buffer->size++;
+}
+
+void
+anx_buffer_varint(anx_buffer *buffer, uint64_t value)
+{
+    char bytes[10];
+    size_t n = 0;
+
+    for (; value >= 0x80; value >>= 7)
+        bytes[n++] = (char) (value | 0x80);
+    bytes[n++] = (char) value;
+    anx_buffer_bytes(buffer, bytes, n);
+}
+
+void
+anx_buffer_zigzag(anx_buffer *buffer, int64_t value)
+{
+    anx_buffer_varint(buffer, ((uint64_t) value << 1) ^ (uint64_t) (value < 0 ? -1 : 0));
+}
+
+void
+anx_buffer_le(anx_buffer *buffer, uint64_t value, size_t n_byte)
+{
+    uint8_t bytes[8];
+
+    anx_store_le(bytes, value, n_byte);
+    anx_buffer_bytes(buffer, bytes, n_byte);
 }
 
 void

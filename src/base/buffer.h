@@ -32,6 +32,9 @@ void anx_buffer_clear(anx_buffer *buffer); /* keeps the memory */
 void anx_buffer_bytes(anx_buffer *buffer, const void *bytes, size_t size);
 void anx_buffer_text(anx_buffer *buffer, anx_text text);
 void anx_buffer_char(anx_buffer *buffer, char c);
+void anx_buffer_varint(anx_buffer *buffer, uint64_t value); /* LEB128 */
+void anx_buffer_zigzag(anx_buffer *buffer, int64_t value);  /* LEB128 with the sign in the lowest bit */
+void anx_buffer_le(anx_buffer *buffer, uint64_t value, size_t n_byte); /* little-endian */
 void anx_buffer_printf(anx_buffer *buffer, const char *format, ...) ANX_PRINTF(2, 3);
 /* Room for `size` more bytes to be written at data + size, NULL (and failed) when there is none. The caller
  * adds what it wrote to `size`. */

@@ -69,5 +69,40 @@ anx_read_f32(anx_reader *r)
     memcpy(&v, &bits, sizeof(v));
     return v;
 }
+static inline double
+anx_read_f64(anx_reader *r)
+{
+    uint64_t bits = anx_read_u64(r);
+    double v;
+
+    memcpy(&v, &bits, sizeof(v));
+    return v;
+}
+/* LEB128, at most ten bytes; a longer one, or one past 64 bits, fails. */
+static inline uint64_t
+anx_read_varint(anx_reader *r)
+{
+    uint64_t v = 0;
+
+    for (unsigned shift = 0; shift < 70; shift += 7) {
+        uint8_t byte = anx_read_u8(r);
+
+        if (shift == 63 && byte > 1)
+            break;
+        v |= (uint64_t) (byte & 0x7f) << shift;
+        if (!(byte & 0x80))
+            return r->failed ? 0 : v;
+    }
+    r->failed = true;
+    return 0;
+}
+/* The same of a signed number whose sign was moved to the lowest bit. */
+static inline int64_t
+anx_read_zigzag(anx_reader *r)
+{
+    uint64_t code = anx_read_varint(r);
+
+    return (int64_t) (code >> 1) ^ -(int64_t) (code & 1);
+}
 
 #endif

@@ -14,6 +14,7 @@
 #include "db/users.h"
 #include "http/server.h"
 #include "net/tls.h"
+#include "rpc/server.h"
 
 struct service {
     struct serve_config config;
@@ -21,6 +22,7 @@ struct service {
     struct users *users;
     anx_tls *tls;
     struct http_server *http;
+    struct rpc_server *rpc;
     struct http_info info;
 };
 
@@ -121,11 +123,48 @@ open_http(struct service *service, anx_error *err)
         .start_time = (int64_t) time(NULL),
         .http_address = config->http_address,
         .https_address = service->tls ? config->https_address : "none",
-        .rpc_address = "none", /* the binary protocol is not served yet */
+        .rpc_address = config->rpc_address,
         .storage_path = config->db_path,
         .log_level = levels[config->log_level],
     };
     return http_server_open(&params, &service->http, err);
+}
+
+static anx_status
+open_rpc(struct service *service, anx_error *err)
+{
+    const struct serve_config *config = &service->config;
+    struct rpc_params params = {
+        .engine = service->engine,
+        .users = service->users,
+        .address = config->rpc_address,
+        .tls_address = service->tls ? config->rpcs_address : NULL,
+        .unix_path = config->unix_rpc_address,
+        .tls = service->tls,
+        .n_worker = config->workers,
+        .max_connections = config->max_connections,
+        .max_request_bytes = config->max_rpc_req,
+        .max_response_bytes = config->max_rpc_rsp,
+        .result_timeout_s = (unsigned) config->rpc_result_timeout,
+        .start_time = service->info.start_time,
+    };
+
+    return rpc_server_open(&params, &service->rpc, err);
+}
+
+static void
+announce_rpc(const struct service *service)
+{
+    unsigned plain = rpc_server_port(service->rpc, false), secure = rpc_server_port(service->rpc, true);
+
+    if (plain > 0)
+        anx_log(ANX_LOG_INFO, "event=listening server=rpc address=%s port=%u", service->config.rpc_address,
+                plain);
+    if (secure > 0)
+        anx_log(ANX_LOG_INFO, "event=listening server=rpcs address=%s port=%u", service->config.rpcs_address,
+                secure);
+    if (service->config.unix_rpc_address && strcmp(service->config.unix_rpc_address, "none") != 0)
+        anx_log(ANX_LOG_INFO, "event=listening server=rpc socket=%s", service->config.unix_rpc_address);
 }
 
 static void
@@ -139,6 +178,7 @@ announce(const struct service *service)
     if (secure > 0)
         anx_log(ANX_LOG_INFO, "event=listening server=https address=%s port=%u",
                 service->config.https_address, secure);
+    announce_rpc(service);
     if (!service->users && strncmp(service->config.http_address, "127.", 4) != 0 &&
         strncmp(service->config.http_address, "localhost", 9) != 0 &&
         strcmp(service->config.http_address, "none") != 0)
@@ -188,12 +228,15 @@ run(struct service *service, anx_error *err)
         st = open_engine(service, err);
     if (st == ANX_OK)
         st = open_http(service, err);
+    if (st == ANX_OK)
+        st = open_rpc(service, err);
     if (st == ANX_OK && service->config.pid_file)
         st = write_pid(service->config.pid_file, err);
     if (st == ANX_OK) {
         announce(service);
         wait_for_signals(service);
     }
+    rpc_server_close(service->rpc);
     http_server_close(service->http);
     users_close(service->users);
     engine_close(service->engine);

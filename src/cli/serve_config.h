@@ -16,6 +16,7 @@ struct serve_config {
     const char *cert, *key, *pid_file, *unused_text;
     int durability, log_level;
     size_t max_http_req, max_http_rsp, http_read_timeout, http_write_timeout, tx_idle_timeout;
+    size_t max_rpc_req, max_rpc_rsp, rpc_result_timeout;
     size_t loops, workers, max_connections, threads, unused_number;
     bool start_with_errors, is_secure, with_prometheus, with_access_log, unused_flag;
     int unused_choice;

@@ -481,20 +481,33 @@ print_aggregate(anx_buffer *out, const struct aggregate *a, anx_arena *arena)
     anx_buffer_text(out, ANX_TEXT(",\"fields\":["));
     for (size_t i = 0; i < a->n_field; i++) {
         anx_buffer_text(out, i == 0 ? ANX_TEXT("") : ANX_TEXT(","));
-        json_print_text(out, a->fields[i].name);
+        json_print_text(out, a->query->shows_index_names ? a->fields[i].name : a->query->fields[i]);
     }
     anx_buffer_text(out, ANX_TEXT("]}"));
     return is_printed;
 }
 
+size_t
+aggregates_count(const struct aggregates *aggregates)
+{
+    return aggregates ? aggregates->n : 0;
+}
+
+anx_status
+aggregates_print_one(struct exec *x, const struct aggregates *aggregates, size_t i, anx_buffer *out)
+{
+    return print_aggregate(out, &aggregates->items[i], x->arena) ? ANX_OK : exec_nomem(x);
+}
+
 anx_status
 aggregates_print(struct exec *x, const struct aggregates *aggregates, anx_buffer *out)
 {
-    for (size_t i = 0; aggregates && i < aggregates->n; i++) {
+    anx_status st = ANX_OK;
+
+    for (size_t i = 0; st == ANX_OK && i < aggregates_count(aggregates); i++) {
         if (i > 0)
             anx_buffer_char(out, ',');
-        if (!print_aggregate(out, &aggregates->items[i], x->arena))
-            return exec_nomem(x);
+        st = aggregates_print_one(x, aggregates, i, out);
     }
-    return ANX_OK;
+    return st;
 }

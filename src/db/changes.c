@@ -220,11 +220,13 @@ changes_apply(struct changes *c, struct store_batch *batch, enum changes_mode mo
     if (st == ANX_OK && !removed)
         st = anx_fail(err, ANX_E_NOMEM, "could not allocate a list of %zu changes", c->n);
     for (size_t i = 0; st == ANX_OK && i < c->n; i++) {
-        const struct change *change = &c->list[i];
+        struct change *change = &c->list[i];
 
-        if (change->is_put)
+        if (change->is_put) {
             st = items_add(&items, &change->draft, change->row, err);
-        else if (change->row != ITEM_NEW_ROW)
+            if (st == ANX_OK)
+                change->row = items.list[items.n - 1].row;
+        } else if (change->row != ITEM_NEW_ROW)
             removed[n_removed++] = change->row;
     }
     if (st == ANX_OK)

@@ -226,7 +226,7 @@ check_word(struct json_fields *in, const char *key, const char *const *words, si
 {
     anx_text text;
 
-    if (!fields_text(in, key, &text))
+    if (!fields_text(in, key, &text) || text.size == 0) /* as the Go connector leaves what it does not set */
         return;
     for (size_t i = 0; i < n; i++)
         if (anx_text_equal_fold(text, anx_text_of(words[i]))) {
@@ -246,16 +246,16 @@ check_kept_keys(struct json_fields *in)
         const char *key;
         int64_t min, max;
     } numbers[] = {
-        { "start_copy_policy_tx_size", 0, INT32_MAX },
-        { "copy_policy_multiplier", 0, INT32_MAX },
-        { "tx_size_to_always_copy", 0, INT32_MAX },
+        { "start_copy_policy_tx_size", 0, INT64_MAX },
+        { "copy_policy_multiplier", 0, INT64_MAX },
+        { "tx_size_to_always_copy", 0, INT64_MAX },
         { "tx_vec_insertion_threads", 0, INT32_MAX },
-        { "optimization_timeout_ms", 0, INT32_MAX },
-        { "optimization_sort_workers", 0, INT32_MAX },
+        { "optimization_timeout_ms", 0, INT64_MAX },
+        { "optimization_sort_workers", 0, INT64_MAX },
         { "wal_size", 0, INT64_MAX },
         { "min_preselect_size", 0, INT64_MAX },
         { "max_preselect_size", 0, INT64_MAX },
-        { "max_iterations_idset_preresult", 201, INT32_MAX },
+        { "max_iterations_idset_preresult", 0, INT64_MAX },
         { "sync_storage_flush_limit", 0, INT32_MAX },
     };
     struct json_fields cache = { .prefix = in->prefix, .err = in->err };
@@ -302,12 +302,15 @@ read_rule(const struct json_node *node, struct ns_rule *out, anx_error *err)
 static anx_status
 set_namespaces(struct database *db, const struct json_node *document, bool apply, anx_error *err)
 {
+    static const struct json_node none = { .kind = JSON_ARRAY };
     const struct json_node *list = json_member(document, "namespaces");
     struct ns_rule *rules;
     size_t n = 0;
     anx_status st = ANX_OK;
 
-    if (!list || list->kind != JSON_ARRAY)
+    if (!list)
+        list = &none; /* an UPDATE dropped it: the rules of the start */
+    if (list->kind != JSON_ARRAY)
         return anx_fail(err, ANX_E_PARSE_JSON,
                         PREFIX "Can't obtain json field 'namespace' from non-object json node");
     rules = anx_alloc_zeroed(NULL, list->list.n + 1, sizeof(*rules));

@@ -52,6 +52,47 @@ struct engine_params {
 ANX_NODISCARD anx_status engine_open(const struct engine_params *params, struct engine **out, anx_error *err);
 void engine_close(struct engine *engine); /* waits for what runs; NULL is fine */
 
+/* Who prints the connections of a database for #clientsstats: JSON objects one after the other. NULL: nobody.
+ * Returns when no earlier one runs any more. */
+typedef void (*engine_clients_fn)(void *context, struct database *db, anx_buffer *out);
+void engine_set_clients(struct engine *engine, engine_clients_fn print, void *context);
+
+/* What happened to a namespace; numbers are those of the binary protocol. */
+enum db_event_type {
+    EVENT_ITEM_UPDATE = 1,
+    EVENT_ITEM_UPSERT,
+    EVENT_ITEM_DELETE,
+    EVENT_ITEM_INSERT,
+    EVENT_ITEM_UPDATE_TX, /* and three more, in the same order */
+    EVENT_INDEX_ADD = 9,
+    EVENT_INDEX_DROP,
+    EVENT_INDEX_UPDATE,
+    EVENT_PUT_META,
+    EVENT_PUT_META_TX,
+    EVENT_SET_SCHEMA = 18,
+    EVENT_TRUNCATE,
+    EVENT_BEGIN_TX,
+    EVENT_COMMIT_TX,
+    EVENT_NS_ADD,
+    EVENT_NS_DROP,
+    EVENT_NS_RENAME = 25,
+    EVENT_SET_NAMES = 31, /* the dictionary grew with a schema */
+    EVENT_DELETE_META = 38,
+    EVENT_TYPE_COUNT
+};
+struct db_event {
+    enum db_event_type type;
+    struct database *db;
+    anx_text database, ns;
+    uint64_t version;    /* grows */
+    int64_t incarnation; /* of the namespace */
+};
+/* Whom to tell, NULL: nobody. The listener is called under locks of the namespace and must only take note. */
+typedef void (*engine_event_fn)(void *context, const struct db_event *event);
+void engine_set_events(struct engine *engine, engine_event_fn report, void *context);
+/* Does anybody subscribe? Nothing is reported before. */
+void engine_want_events(struct engine *engine, bool is_wanted);
+
 /* ---- Databases ---- */
 ANX_NODISCARD anx_status engine_database_create(struct engine *engine, anx_text name,
                                                 const struct db_session *session, anx_error *err);
@@ -69,6 +110,10 @@ void database_release(struct database *db); /* NULL is fine */
 /* definition: the JSON of namespace creation. */
 ANX_NODISCARD anx_status db_ns_create(struct database *db, anx_text definition,
                                       const struct db_session *session, anx_error *err);
+/* The same for clients that open what they use: a namespace that is there stays as it is; creating one needs
+ * the role of an administrator (ANX_E_FORBIDDEN). */
+ANX_NODISCARD anx_status db_ns_open(struct database *db, anx_text definition, const struct db_session *session,
+                                    anx_error *err);
 ANX_NODISCARD anx_status db_ns_drop(struct database *db, anx_text ns, const struct db_session *session,
                                     anx_error *err);
 ANX_NODISCARD anx_status db_ns_truncate(struct database *db, anx_text ns, const struct db_session *session,
@@ -109,6 +154,26 @@ ANX_NODISCARD anx_status db_write(struct database *db, anx_text ns, enum db_writ
                                   const struct db_session *session, size_t *updated, anx_buffer *items,
                                   anx_error *err);
 
+/* One document as binary clients send it (doc/cjson.h), or as JSON. */
+struct db_item {
+    anx_text bytes;
+    bool is_cjson;
+    int32_t state_token; /* CJSON: the dictionary that the client knows */
+};
+struct db_written {
+    size_t n;         /* documents that changed: 0 or 1 */
+    bool has_row, has_types;
+    uint32_t row;     /* with has_row */
+    uint64_t version; /* of the change: grows */
+    anx_buffer *types; /* NULL, or gets the record of ns_print_types when the dictionary grew (has_types) */
+    anx_buffer *doc;  /* NULL, or gets the stored form as CJSON, without vectors */
+};
+/* ANX_E_STALE_NAMES: the client's dictionary is of another namespace, it has to be read again. */
+ANX_NODISCARD anx_status db_write_item(struct database *db, anx_text ns, enum db_write_mode mode,
+                                       const struct db_item *item, const anx_text *precepts, size_t n_precept,
+                                       const struct db_session *session, struct db_written *written,
+                                       anx_error *err);
+
 /* ---- Queries ---- */
 struct result;
 /* SELECT. The result holds the read locks of its namespaces until it is freed: print it and free it. */
@@ -136,6 +201,10 @@ ANX_NODISCARD anx_status db_tx_begin(struct database *db, anx_text ns, const str
 ANX_NODISCARD anx_status db_tx_write(struct database *db, anx_text id, enum db_write_mode mode,
                                      anx_text json, const anx_text *precepts, size_t n_precept,
                                      const struct db_session *session, anx_error *err);
+/* The same for one document of a binary client. */
+ANX_NODISCARD anx_status db_tx_write_item(struct database *db, anx_text id, enum db_write_mode mode,
+                                          const struct db_item *item, const anx_text *precepts,
+                                          size_t n_precept, const struct db_session *session, anx_error *err);
 ANX_NODISCARD anx_status db_tx_query(struct database *db, anx_text id, const struct query *query,
                                      const struct db_session *session, anx_error *err);
 /* All or nothing; the result lists the affected documents as empty objects. */

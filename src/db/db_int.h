@@ -30,6 +30,12 @@ struct engine {
     size_t n_database, capacity;
     size_t n_leaving; /* dropped databases that somebody still holds */
     anx_pool *pool;              /* loading, building */
+    pthread_rwlock_t clients_lock; /* a leaf; shared while print_clients runs */
+    engine_clients_fn print_clients;
+    void *clients_context;
+    engine_event_fn report_event; /* under clients_lock too */
+    void *event_context;
+    atomic_bool wants_events;
     struct housekeeper *keeper;  /* the thread for expiry and index files; owned */
     struct quantizer *quantizer; /* quantize.h; owned */
 };

@@ -301,6 +301,7 @@ engine_open(const struct engine_params *params, struct engine **out, anx_error *
         engine->params.tx_idle_timeout_s = 600;
     pthread_mutex_init(&engine->create_lock, NULL);
     pthread_mutex_init(&engine->lock, NULL);
+    pthread_rwlock_init(&engine->clients_lock, NULL);
     pthread_cond_init(&engine->released, NULL);
     engine->pool = anx_pool_create(params->n_thread);
     if (params->path) {
@@ -346,6 +347,7 @@ engine_close(struct engine *engine)
     anx_pool_destroy(engine->pool);
     pthread_cond_destroy(&engine->released);
     pthread_mutex_destroy(&engine->lock);
+    pthread_rwlock_destroy(&engine->clients_lock);
     pthread_mutex_destroy(&engine->create_lock);
     anx_free(NULL, engine->path);
     anx_free(NULL, engine);

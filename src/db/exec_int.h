@@ -353,6 +353,10 @@ ANX_NODISCARD anx_status aggregates_add(struct exec *x, struct aggregates *aggre
                                         const struct hits *hits);
 /* One number, for subqueries: false when no row contributed. */
 bool aggregates_number(const struct aggregates *aggregates, double *out);
+size_t aggregates_count(const struct aggregates *aggregates); /* NULL: 0 */
+/* One of them as a JSON object. */
+ANX_NODISCARD anx_status aggregates_print_one(struct exec *x, const struct aggregates *aggregates, size_t i,
+                                              anx_buffer *out);
 /* The members of "aggregations", commas between; nothing for NULL. */
 ANX_NODISCARD anx_status aggregates_print(struct exec *x, const struct aggregates *aggregates,
                                           anx_buffer *out);

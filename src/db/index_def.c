@@ -94,6 +94,8 @@ read_collation(struct json_fields *in, struct index_def *out)
     fields_text(in, "sort_order_letters", &out->sort_order_letters);
     if (in->status != ANX_OK)
         return in->status;
+    if (name.size == 0) /* as the Go connector leaves it */
+        name = ANX_TEXT("none");
     while (mode < ANX_COUNT_OF(collate_modes) && !anx_text_equal(name, anx_text_of(collate_modes[mode])))
         mode++;
     if (mode == ANX_COUNT_OF(collate_modes))

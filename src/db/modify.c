@@ -7,6 +7,7 @@
 #include "db/config.h"
 #include "db/db_int.h"
 #include "db/embedding.h"
+#include "db/events.h"
 #include "db/ns_int.h"
 #include "db/persist.h"
 #include "db/select.h"
@@ -112,8 +113,11 @@ piece_apply(struct modify *m, struct piece *piece, anx_error *err)
 
     if (ticket > 0)
         m->ticket = ticket;
-    if (st == ANX_OK)
+    if (st == ANX_OK) {
         m->n_affected += n;
+        if (!m->undo) /* a transaction reports its steps when it is through */
+            event_emit(m->ns, m->query->type == QUERY_UPDATE ? EVENT_ITEM_UPDATE : EVENT_ITEM_DELETE, n);
+    }
     return st;
 }
 
@@ -351,8 +355,12 @@ modify_locked(struct modify *m, anx_error *err)
 
     if (st != ANX_OK)
         return st;
-    if (m->query->type == QUERY_TRUNCATE)
-        return truncate_locked(m, err);
+    if (m->query->type == QUERY_TRUNCATE) {
+        st = truncate_locked(m, err);
+        if (st == ANX_OK)
+            event_emit(m->ns, EVENT_TRUNCATE, 1);
+        return st;
+    }
     st = write_check_ns(m->ns, err);
     if (st == ANX_OK)
         st = modify_plan(m, err);

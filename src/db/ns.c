@@ -1,5 +1,6 @@
 /* Namespaces as objects: made, found by name, counted, freed. */
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -50,6 +51,20 @@ init_locks(struct ns *ns)
     return is_fine && pthread_mutex_init(&ns->write_lock, NULL) == 0;
 }
 
+/* Clients tell dictionaries apart by token XOR number of names, so tokens must be far from each other. */
+static void
+choose_identity(struct ns *ns)
+{
+    uint64_t random = 0;
+
+    if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+        random = anx_clock_ns() * 0x9e3779b97f4a7c15u;
+    ns->incarnation = (int64_t) (random >> 2);
+    ns->state_token = (int32_t) (uint32_t) (random >> 32);
+    if (ns->state_token == 0)
+        ns->state_token = 1 << 30;
+}
+
 anx_status
 ns_create(struct database *db, anx_text name, bool is_persistent, struct ns **out, anx_error *err)
 {
@@ -65,6 +80,7 @@ ns_create(struct database *db, anx_text name, bool is_persistent, struct ns **ou
     ns->database = db;
     ns->is_persistent = is_persistent;
     ns->pk = SIZE_MAX;
+    choose_identity(ns);
     ns->saved_ns = anx_clock_ns();
     atomic_init(&ns->references, 1);
     atomic_init(&ns->strict_mode, STRICT_NAMES);

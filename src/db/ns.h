@@ -28,6 +28,9 @@ struct ns_index;
 /* ---- Rows (rows.c) ---- */
 struct row_table; /* row id -> document; ids are dense */
 struct doc rows_get(const struct row_table *rows, uint32_t row); /* bytes NULL: no such row */
+/* Grows with every version of every document of the process; 0: no such row. */
+uint64_t rows_version(const struct row_table *rows, uint32_t row);
+uint64_t rows_next_version(void); /* for changes that leave no document */
 uint32_t rows_end(const struct row_table *rows);                 /* ids are below */
 uint32_t rows_count(const struct row_table *rows);
 const roaring_bitmap_t *rows_all(const struct row_table *rows); /* borrowed */
@@ -129,12 +132,19 @@ struct ns {
     _Atomic uint32_t references;
     bool is_dropped;           /* changed under both locks */
     enum { NS_ORDINARY, NS_CONFIG, NS_STATS } kind;
+    int32_t state_token;       /* of the dictionary, for binary clients: another one, other numbers */
+    int64_t incarnation;       /* of the object: rows and versions of another one are others */
     uint32_t id;               /* in the store; never used again within a database */
     uint32_t n_name_stored;    /* names of the dictionary that are in the store; write_lock */
     /* For the index files: changes so far, and when the last one was. Written under write_lock. */
     _Atomic uint64_t n_change, changed_ns;
     uint64_t n_change_saved, saved_ns; /* of the files; write_lock */
 };
+/* What binary clients need to read documents: number `nsid`, name, dictionary with its identity, fields. lock:
+ * takes data_lock shared; otherwise the caller has it or write_lock. */
+void ns_print_types(struct ns *ns, size_t nsid, bool lock, anx_buffer *out);
+/* The identity of the dictionary: another one, or a longer one, gives another number. */
+int32_t ns_types_version(const struct ns *ns);
 /* Index by name (any case), or by JSON path where exactly one index has it; NULL. */
 struct ns_index *ns_index_find(const struct ns *ns, anx_text name);
 

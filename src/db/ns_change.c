@@ -4,6 +4,7 @@
 #include "base/alloc.h"
 #include "base/error.h"
 #include "db/embedding.h"
+#include "db/events.h"
 #include "db/index_def_int.h"
 #include "db/ns_rebuild.h"
 
@@ -499,6 +500,18 @@ acquire_for_change(struct database *db, anx_text name, struct ns **out, anx_erro
     return st;
 }
 
+static anx_status
+set_and_report(struct ns *ns, const struct index_def *def, enum db_index_action action, anx_error *err)
+{
+    uint64_t n_change = atomic_load(&ns->n_change);
+    bool is_new = find_by_name(ns, def->name) == NULL;
+    anx_status st = ns_index_set_locked(ns, def, action, false, err);
+
+    if (st == ANX_OK && atomic_load(&ns->n_change) != n_change)
+        event_emit(ns, is_new ? EVENT_INDEX_ADD : EVENT_INDEX_UPDATE, 1);
+    return st;
+}
+
 anx_status
 db_index_set(struct database *db, anx_text name, anx_text definition, enum db_index_action action,
              const struct db_session *session, anx_error *err)
@@ -527,7 +540,7 @@ db_index_set(struct database *db, anx_text name, anx_text definition, enum db_in
         else
             st = index_def_read(node, arena, &def, err);
         if (st == ANX_OK)
-            st = ns_index_set_locked(ns, &def, action, false, err);
+            st = set_and_report(ns, &def, action, err);
         pthread_mutex_unlock(&ns->write_lock);
         ns_release(ns);
     }
@@ -546,6 +559,8 @@ db_index_drop(struct database *db, anx_text name, anx_text index, const struct d
     if (st != ANX_OK)
         return st;
     st = drop_locked(ns, index, err);
+    if (st == ANX_OK)
+        event_emit(ns, EVENT_INDEX_DROP, 1);
     pthread_mutex_unlock(&ns->write_lock);
     ns_release(ns);
     return st;

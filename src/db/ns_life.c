@@ -1,4 +1,5 @@
 /* Namespaces come, go, change their names, are emptied and described. */
+#include "db/events.h"
 #include "db/ns_life.h"
 
 #include <string.h>
@@ -144,8 +145,8 @@ ns_create_listed(struct database *db, anx_text name, bool is_persistent, const s
     return st;
 }
 
-anx_status
-db_ns_create(struct database *db, anx_text definition, const struct db_session *session, anx_error *err)
+static anx_status
+create_or_find(struct database *db, anx_text definition, bool may_exist, bool may_create, anx_error *err)
 {
     anx_arena *arena = anx_arena_create(NULL, 0);
     struct ns_definition def;
@@ -153,23 +154,40 @@ db_ns_create(struct database *db, anx_text definition, const struct db_session *
     struct ns *made;
     anx_status st;
 
-    (void) session;
     if (!arena)
         return anx_fail(err, ANX_E_NOMEM, "out of memory");
     st = read_definition(definition, arena, &def, err);
     if (st == ANX_OK) {
         pthread_mutex_lock(&db->life_lock);
         present = list_find(db, def.name);
-        if (present)
+        if (present && !may_exist)
             st = anx_fail(err, ANX_E_PARAMS, "Namespace '%.*s' already exists", ANX_TEXT_ARG(def.name));
-        else
+        else if (!present && !may_create)
+            st = anx_fail(err, ANX_E_FORBIDDEN, "Forbidden: need role db_admin to create namespace '%.*s'",
+                          ANX_TEXT_ARG(def.name));
+        else if (!present)
             st = ns_create_listed(db, def.name, def.is_persistent, def.indexes, def.n_index, def.schema,
                                   &made, err);
+        if (st == ANX_OK && !present)
+            event_emit(made, EVENT_NS_ADD, 1);
         pthread_mutex_unlock(&db->life_lock);
         ns_release(present);
     }
     anx_arena_destroy(arena);
     return st;
+}
+
+anx_status
+db_ns_create(struct database *db, anx_text definition, const struct db_session *session, anx_error *err)
+{
+    (void) session;
+    return create_or_find(db, definition, false, true, err);
+}
+
+anx_status
+db_ns_open(struct database *db, anx_text definition, const struct db_session *session, anx_error *err)
+{
+    return create_or_find(db, definition, true, session->role >= ROLE_DB_ADMIN, err);
 }
 
 /* ---- Dropping ---- */
@@ -226,6 +244,8 @@ db_ns_drop(struct database *db, anx_text name, const struct db_session *session,
     st = ns_check_alive(ns, err);
     if (st == ANX_OK)
         st = drop_locked(ns, err);
+    if (st == ANX_OK)
+        event_emit(ns, EVENT_NS_DROP, 1);
     pthread_mutex_unlock(&ns->write_lock);
     if (st == ANX_OK || ns->is_dropped)
         list_remove(db, ns);
@@ -321,6 +341,8 @@ db_ns_truncate(struct database *db, anx_text name, const struct db_session *sess
         else
             store_batch_destroy(batch);
     }
+    if (st == ANX_OK)
+        event_emit(ns, EVENT_TRUNCATE, 1);
     return ns_change_end(ns, st, ticket, err);
 }
 
@@ -433,8 +455,10 @@ db_ns_rename(struct database *db, anx_text from, anx_text to, const struct db_se
         st = rename_in_life(db, ns, to, err);
     else
         st = anx_fail(err, ANX_E_PARAMS, "Namespace '%.*s' doesn't exist", ANX_TEXT_ARG(from));
-    if (st == ANX_OK)
+    if (st == ANX_OK) {
         config_settle(ns);
+        event_emit_as(ns, from, EVENT_NS_RENAME);
+    }
     pthread_mutex_unlock(&db->life_lock);
     ns_release(ns);
     return st;

@@ -5,6 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "db/events.h"
 #include "db/ns_int.h"
 
 struct meta_entry {
@@ -287,6 +288,8 @@ meta_change(struct database *db, anx_text name, anx_text key, anx_text value, an
         else
             store_batch_destroy(batch);
     }
+    if (st == ANX_OK)
+        event_emit(ns, value.data ? EVENT_PUT_META : EVENT_DELETE_META, 1);
     return ns_change_end(ns, st, ticket, err);
 }
 

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "db/events.h"
 #include "db/ns_int.h"
 
 /* Names of properties, those of nested objects and of array elements too. */
@@ -81,17 +82,23 @@ db_schema_set(struct database *db, anx_text name, anx_text schema, const struct 
 {
     struct ns *ns;
     uint64_t ticket = 0;
+    uint32_t n_name;
     anx_status st = ns_change_begin(db, name, &ns, err);
 
     (void) session;
     if (st != ANX_OK)
         return st;
+    n_name = names_count(ns->names);
     if (system_ns_kind(ns) != SYSTEM_NONE)
         st = anx_fail(err, ANX_E_PARAMS, "The schema of system namespace '%s' cannot be changed", ns->name);
     if (st == ANX_OK)
         st = schema_learn(ns, schema, err);
     if (st == ANX_OK)
         st = set_schema_locked(ns, schema, &ticket, err);
+    if (st == ANX_OK) {
+        event_emit(ns, EVENT_SET_NAMES, names_count(ns->names) > n_name);
+        event_emit(ns, EVENT_SET_SCHEMA, 1);
+    }
     return ns_change_end(ns, st, ticket, err);
 }
 

@@ -35,4 +35,29 @@ struct result {
     size_t n_item, item_capacity;
     bool shows_item_total;
 };
+
+/* ---- What the printers share (result_json.c) ---- */
+
+/* The floats of a row that is printed; a doc_vectors_fn whose context is this. */
+struct row_vectors {
+    struct result *result;
+    const struct ns *ns;
+    uint32_t row;
+};
+bool result_stored_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out);
+/* The same of a copy; the context is its struct item_copy. */
+bool result_copied_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out);
+/* Where the i-th row of a SELECT is. */
+struct part *result_find_hit(const struct result *result, size_t i, const struct vector_hit **hit);
+/* The arena for floats, when vectors are shown. */
+ANX_NODISCARD anx_status result_open_scratch(struct result *result);
+/* Which joins of a part belong to a row: sets is_attached. */
+void result_attach_joins(struct result *result, struct part *part, uint32_t row);
+/* One row as a JSON object, with joined documents and rank. */
+void result_print_hit(struct result *result, struct part *part, const struct vector_hit *hit, struct doc doc,
+                      anx_buffer *out);
+void result_print_copy(const struct result *result, const struct item_copy *item, anx_buffer *out);
+/* {"value":N,"type":"count","fields":["*"]} */
+void result_print_total(const struct result *result, anx_buffer *out);
+bool result_is_cacheable(const struct result *result);
 #endif

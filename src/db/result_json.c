@@ -13,14 +13,8 @@ enum {
 
 /* ---- Documents ---- */
 
-struct row_vectors {
-    struct result *result;
-    const struct ns *ns;
-    uint32_t row;
-};
-
-static bool
-stored_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out)
+bool
+result_stored_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out)
 {
     const struct row_vectors *v = context;
 
@@ -33,8 +27,8 @@ stored_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vect
     return false;
 }
 
-static bool
-copied_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out)
+bool
+result_copied_vectors(void *context, uint32_t vector_field, uint32_t n, struct doc_vectors *out)
 {
     const struct item_copy *item = context;
 
@@ -50,7 +44,7 @@ print_row(struct result *result, const struct part *part, uint32_t row, struct d
 {
     struct row_vectors vectors = { result, part->ns, row };
 
-    json_print_doc(out, doc, part->ns->names, &part->projection.fields, stored_vectors, &vectors, true);
+    json_print_doc(out, doc, part->ns->names, &part->projection.fields, result_stored_vectors, &vectors, true);
     if (result->scratch)
         anx_arena_reset(result->scratch);
 }
@@ -88,23 +82,27 @@ is_empty_object(const anx_buffer *out)
     return out->size > 0 && out->data[out->size - 1] == '{';
 }
 
-static void
-print_joins(struct result *result, struct part *part, uint32_t row, anx_buffer *out)
+void
+result_attach_joins(struct result *result, struct part *part, uint32_t row)
 {
-    size_t n = part->query->n_join;
-
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < part->query->n_join; i++)
         part->joins[i].is_attached = part->joins_are_plain || part->joins[i].query->type == JOIN_LEFT;
     if (!part->joins_are_plain)
         where_attach(&result->exec, &part->where, row);
-    for (size_t i = 0; i < n; i++)
+}
+
+static void
+print_joins(struct result *result, struct part *part, uint32_t row, anx_buffer *out)
+{
+    result_attach_joins(result, part, row);
+    for (size_t i = 0; i < part->query->n_join; i++)
         if (part->joins[i].is_attached)
             print_joined(result, &part->joins[i], row, is_empty_object(out), out);
 }
 
-static void
-print_hit(struct result *result, struct part *part, const struct vector_hit *hit, struct doc doc,
-          anx_buffer *out)
+void
+result_print_hit(struct result *result, struct part *part, const struct vector_hit *hit, struct doc doc,
+                 anx_buffer *out)
 {
     print_row(result, part, hit->row, doc, out);
     if (part->joins)
@@ -117,21 +115,20 @@ print_hit(struct result *result, struct part *part, const struct vector_hit *hit
     anx_buffer_char(out, '}');
 }
 
-static void
-print_copy(struct result *result, const struct item_copy *item, anx_buffer *out)
+void
+result_print_copy(const struct result *result, const struct item_copy *item, anx_buffer *out)
 {
     static const struct doc_projection everything = { .all_regular = true, .all_vectors = true };
 
     if (!item->doc.bytes)
         anx_buffer_text(out, ANX_TEXT("{}"));
     else
-        json_print_doc(out, item->doc, result->ns->names, &everything, copied_vectors,
+        json_print_doc(out, item->doc, result->ns->names, &everything, result_copied_vectors,
                        (void *) (uintptr_t) item, false);
 }
 
-/* Where the i-th row of a SELECT is. */
-static struct part *
-find_hit(const struct result *result, size_t i, const struct vector_hit **hit)
+struct part *
+result_find_hit(const struct result *result, size_t i, const struct vector_hit **hit)
 {
     if (result->merged) {
         *hit = &result->merged[i].hit;
@@ -146,7 +143,7 @@ fetch_docs(const struct result *result, size_t first, size_t last, struct doc *d
 {
     for (size_t i = first; i < last; i++) {
         const struct vector_hit *hit;
-        const struct part *part = find_hit(result, i, &hit);
+        const struct part *part = result_find_hit(result, i, &hit);
 
         docs[i - first] = part_doc(part, hit->row);
         if (docs[i - first].bytes)
@@ -176,10 +173,10 @@ print_hits(struct result *result, const struct shown *shown, size_t first, size_
     fetch_docs(result, first, last, docs);
     for (size_t i = first; i < last; i++) {
         const struct vector_hit *hit;
-        struct part *part = find_hit(result, i, &hit);
+        struct part *part = result_find_hit(result, i, &hit);
 
         print_comma(out, i == shown->first);
-        print_hit(result, part, hit, docs[i - first], out);
+        result_print_hit(result, part, hit, docs[i - first], out);
         note_end(shown, i, out);
     }
 }
@@ -215,32 +212,49 @@ shows_vectors(const struct result *result)
     return false;
 }
 
+anx_status
+result_open_scratch(struct result *result)
+{
+    if (!shows_vectors(result) || result->scratch)
+        return ANX_OK;
+    result->scratch = anx_arena_create(NULL, 0);
+    return result->scratch
+               ? ANX_OK
+               : anx_fail(result->exec.err, ANX_E_NOMEM, "could not allocate memory for a result");
+}
+
 static anx_status
 print_items(struct result *result, const struct result_window *window, anx_buffer *out)
 {
     size_t n = result_count(result);
     struct shown shown = { .last = n, .ends = window ? window->item_ends : NULL };
-    anx_status st = ANX_OK;
+    anx_status st = result_open_scratch(result);
 
+    if (st != ANX_OK)
+        return st;
     if (window && window->is_set) {
         shown.first = window->offset < n ? window->offset : n;
         shown.last = window->limit < n - shown.first ? shown.first + window->limit : n;
-    }
-    if (shows_vectors(result) && !result->scratch) {
-        result->scratch = anx_arena_create(NULL, 0);
-        if (!result->scratch)
-            return anx_fail(result->exec.err, ANX_E_NOMEM, "could not allocate memory for a result");
     }
     anx_buffer_text(out, ANX_TEXT("{\"items\":["));
     if (!result->ns)
         st = print_selected(result, &shown, out);
     for (size_t i = shown.first; result->ns && i < shown.last && !out->failed; i++) {
         print_comma(out, i == shown.first);
-        print_copy(result, &result->items[i], out);
+        result_print_copy(result, &result->items[i], out);
         note_end(&shown, i, out);
     }
     anx_buffer_char(out, ']');
     return st;
+}
+
+void
+result_print_total(const struct result *result, anx_buffer *out)
+{
+    anx_buffer_text(out, ANX_TEXT("{\"value\":"));
+    json_print_double(out, (double) result->total);
+    anx_buffer_printf(out, ",\"type\":\"%s\",\"fields\":[\"*\"]}",
+                      result->is_cached_total ? "count_cached" : "count");
 }
 
 static anx_status
@@ -254,10 +268,7 @@ print_aggregations(struct result *result, anx_buffer *out)
     st = aggregates_print(&result->exec, result->aggregates, out);
     if (result->has_total) {
         print_comma(out, !result->aggregates);
-        anx_buffer_text(out, ANX_TEXT("{\"value\":"));
-        json_print_double(out, (double) result->total);
-        anx_buffer_printf(out, ",\"type\":\"%s\",\"fields\":[\"*\"]}",
-                          result->is_cached_total ? "count_cached" : "count");
+        result_print_total(result, out);
     }
     anx_buffer_char(out, ']');
     return st;
@@ -283,8 +294,8 @@ print_namespaces(const struct result *result, anx_buffer *out)
 }
 
 /* A client may keep documents that it got whole. */
-static bool
-is_cacheable(const struct result *result)
+bool
+result_is_cacheable(const struct result *result)
 {
     for (size_t i = 0; i < result->n_part; i++) {
         const struct part *part = result->parts[i];
@@ -323,7 +334,7 @@ print(struct result *result, const struct result_window *window, anx_buffer *out
     if (st != ANX_OK)
         return st;
     print_namespaces(result, out);
-    anx_buffer_text(out, is_cacheable(result) ? ANX_TEXT(",\"cache_enabled\":true")
+    anx_buffer_text(out, result_is_cacheable(result) ? ANX_TEXT(",\"cache_enabled\":true")
                                               : ANX_TEXT(",\"cache_enabled\":false"));
     if (result->exec.is_explained) {
         result->explain.end_ns = anx_clock_ns();

@@ -1,10 +1,10 @@
-/* The row table: a pointer per row to a block with the document's size and bytes, a bitmap of all rows, and a
- * stack of freed ids. Beyond its bytes a document costs the pointer, four bytes of size and what the heap
- * adds: about 24 bytes. */
+/* The row table: a pointer per row to a block with the document's size, version and bytes, a bitmap of all
+ * rows, and a stack of freed ids. Beyond its bytes a document costs the pointer, twelve bytes of size and
+ * version and what the heap adds: about 32 bytes. */
 #include "db/chunks.h"
 #include "db/data.h"
 
-#define SIZE_BYTES sizeof(uint32_t)
+#define HEAD_BYTES (sizeof(uint32_t) + sizeof(uint64_t)) /* size, version */
 #define HEAP_BYTES 16 /* header and rounding of a block of glibc's heap, on average */
 
 struct row_table {
@@ -19,6 +19,10 @@ struct row_table {
     /* Changed under the write lock alone, while statistics read them under data_lock. */
     atomic_size_t n_free, free_capacity;
 };
+
+/* Versions of documents, of all tables: a row that is given to another document, or read again under another
+ * shape, never repeats one. They are numbered anew by every start. */
+static _Atomic uint64_t last_version;
 
 static uint8_t **
 block_of(const struct row_table *rows, uint32_t row)
@@ -63,8 +67,19 @@ rows_get(const struct row_table *rows, uint32_t row)
 
     if (!block)
         return (struct doc) { NULL, 0 };
-    memcpy(&size, block, SIZE_BYTES);
-    return (struct doc) { block + SIZE_BYTES, size };
+    memcpy(&size, block, sizeof(size));
+    return (struct doc) { block + HEAD_BYTES, size };
+}
+
+uint64_t
+rows_version(const struct row_table *rows, uint32_t row)
+{
+    const uint8_t *block = row < rows->end ? *block_of(rows, row) : NULL;
+    uint64_t version = 0;
+
+    if (block)
+        memcpy(&version, block + sizeof(uint32_t), sizeof(version));
+    return version;
 }
 
 uint32_t
@@ -168,16 +183,24 @@ claim(struct row_table *rows, uint32_t row, anx_error *err)
     return ANX_OK;
 }
 
+uint64_t
+rows_next_version(void)
+{
+    return atomic_fetch_add_explicit(&last_version, 1, memory_order_relaxed) + 1;
+}
+
 static uint8_t *
 block_create(struct doc doc)
 {
     uint32_t size = (uint32_t) doc.size;
-    uint8_t *block = anx_alloc_bytes(NULL, SIZE_BYTES + doc.size);
+    uint64_t version = rows_next_version();
+    uint8_t *block = anx_alloc_bytes(NULL, HEAD_BYTES + doc.size);
 
     if (!block)
         return NULL;
-    memcpy(block, &size, SIZE_BYTES);
-    memcpy(block + SIZE_BYTES, doc.bytes, doc.size);
+    memcpy(block, &size, sizeof(size));
+    memcpy(block + sizeof(size), &version, sizeof(version));
+    memcpy(block + HEAD_BYTES, doc.bytes, doc.size);
     return block;
 }
 
@@ -203,7 +226,7 @@ rows_set(struct row_table *rows, uint32_t row, struct doc doc, anx_error *err)
 
     if (st != ANX_OK)
         return st;
-    if (doc.size > UINT32_MAX - SIZE_BYTES)
+    if (doc.size > UINT32_MAX - HEAD_BYTES)
         return anx_fail(err, ANX_E_LIMIT, "a document of %zu bytes is larger than 4 GiB", doc.size);
     block = block_create(doc);
     if (!block)
@@ -245,7 +268,7 @@ rows_remove(struct row_table *rows, uint32_t row)
 size_t
 rows_memory(const struct row_table *rows)
 {
-    return sizeof(*rows) + rows->bytes + (SIZE_BYTES + HEAP_BYTES) * rows->count +
+    return sizeof(*rows) + rows->bytes + (HEAD_BYTES + HEAP_BYTES) * rows->count +
            chunks_memory(&rows->blocks) + roaring_bitmap_size_in_bytes(rows->all) +
            rows->free_capacity * sizeof(*rows->free);
 }

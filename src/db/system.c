@@ -6,6 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "db/config_int.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
@@ -34,13 +35,26 @@ print_namespaces(struct database *db, anx_buffer *out, anx_error *err)
     return system_each_ns(db, print_definition, out, err);
 }
 
-/* There are no connections of the binary protocol. */
-static anx_status
-print_nothing(struct database *db, anx_buffer *out, anx_error *err)
+void
+engine_set_clients(struct engine *engine, engine_clients_fn print, void *context)
 {
-    (void) db;
-    (void) out;
+    pthread_rwlock_wrlock(&engine->clients_lock);
+    engine->print_clients = print;
+    engine->clients_context = context;
+    pthread_rwlock_unlock(&engine->clients_lock);
+}
+
+/* Connections are the front end's. */
+static anx_status
+print_clients(struct database *db, anx_buffer *out, anx_error *err)
+{
+    struct engine *engine = db->engine;
+
     (void) err;
+    pthread_rwlock_rdlock(&engine->clients_lock);
+    if (engine->print_clients)
+        engine->print_clients(engine->clients_context, db, out);
+    pthread_rwlock_unlock(&engine->clients_lock);
     return ANX_OK;
 }
 
@@ -72,7 +86,7 @@ static const struct system_kind_row {
     { "#perfstats", "name", FIELD_STRING, stats_print_perf },
     { "#queriesperfstats", "query", FIELD_STRING, stats_print_queries },
     { "#activitystats", "query_id", FIELD_INT, stats_print_activity },
-    { "#clientsstats", "connection_id", FIELD_INT, print_nothing },
+    { "#clientsstats", "connection_id", FIELD_INT, print_clients },
     { "#replicationstats", "type", FIELD_STRING, print_replication },
 };
 
@@ -110,6 +124,21 @@ add_documents(struct ns *ns, anx_text json, anx_error *err)
     return st;
 }
 
+/* The same names in the same order, the same token: otherwise binary clients would learn the dictionary anew
+ * with every answer. */
+static void
+set_token(struct ns *ns)
+{
+    uint64_t hash = names_count(ns->names);
+
+    for (uint32_t tag = 1; tag <= names_count(ns->names); tag++) {
+        anx_text name = names_text(ns->names, tag);
+
+        hash = hash * 31 + anx_hash(name.data, name.size);
+    }
+    ns->state_token = (int32_t) (uint32_t) (hash ^ hash >> 32) | 1;
+}
+
 static anx_status
 make(struct database *db, const struct system_kind_row *kind, struct ns **out, anx_error *err)
 {
@@ -130,6 +159,8 @@ make(struct database *db, const struct system_kind_row *kind, struct ns **out, a
     if (st == ANX_OK)
         st = add_documents(*out, (anx_text) { json.data, json.size }, err);
     anx_buffer_fini(&json);
+    if (st == ANX_OK)
+        set_token(*out);
     if (st != ANX_OK && *out) {
         ns_destroy(*out);
         *out = NULL;

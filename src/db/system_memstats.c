@@ -123,7 +123,7 @@ print_namespace(struct ns *ns, anx_buffer *out)
     }
     anx_buffer_printf(out, "],\"tags_matcher\":{\"tags_count\":%u,\"max_tags_count\":%d,\"version\":%u,"
                            "\"state_token\":%u}}",
-                      names_count(ns->names), NAMES_MAX, names_count(ns->names), ns->id);
+                      names_count(ns->names), NAMES_MAX, names_count(ns->names), (uint32_t) ns->state_token);
 }
 
 anx_status

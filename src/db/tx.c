@@ -18,6 +18,7 @@
 #include "base/error.h"
 #include "db/db_int.h"
 #include "db/embedding.h"
+#include "db/events.h"
 #include "db/modify.h"
 #include "db/persist.h"
 #include "db/stats.h"
@@ -29,9 +30,13 @@ struct tx_step {
     struct tx_step *next;
     bool is_query;
     enum db_write_mode mode;
+    bool is_cjson;
+    int32_t state_token;
     anx_text text; /* documents, or SQL */
     const struct precept *precepts;
     size_t n_precept, n_doc;
+    size_t n_affected;        /* by the commit; for events */
+    enum query_type query_type;
 };
 struct tx {
     char id[TX_ID_SIZE];
@@ -40,6 +45,9 @@ struct tx {
     /* Guarded by lock. */
     anx_arena *arena; /* of the steps; owned */
     struct tx_step *first, **end;
+    anx_arena *parsing;          /* owned, as the next two; NULL before their first use */
+    struct json_reader *json;
+    struct cjson_reader *cjson;
     size_t n_doc, n_query;
     struct embed_memo *memo; /* what embedders gave for its documents; owned, NULL until one is needed */
     bool is_finished;
@@ -76,6 +84,9 @@ tx_free(struct tx *tx)
     embed_memo_destroy(tx->memo);
     ns_release(tx->ns);
     anx_arena_destroy(tx->arena);
+    anx_arena_destroy(tx->parsing);
+    json_reader_destroy(tx->json);
+    cjson_reader_destroy(tx->cjson);
     pthread_mutex_destroy(&tx->lock);
     anx_free(NULL, tx);
 }
@@ -324,42 +335,67 @@ add_step(struct tx *tx, struct tx_step step, anx_error *err)
     return ANX_OK;
 }
 
-/* Parses every document, and with `source` puts embeddings into them. *good: where the last good one ends,
- * *n_doc: how many there are. */
+/* What a transaction reads with, kept from step to step. */
 static anx_status
-parse_all(struct tx *tx, anx_text json, const struct write_source *source, size_t *good, size_t *n_doc,
-          anx_error *err)
+readers_open(struct tx *tx, bool is_cjson, anx_error *err)
 {
-    struct json_reader *reader = json_reader_create();
-    anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
-    struct doc_draft draft;
-    size_t at = 0;
-    bool more = true;
-    anx_status st = ANX_OK;
+    if (!tx->parsing)
+        tx->parsing = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    if (is_cjson && !tx->cjson)
+        tx->cjson = cjson_reader_create();
+    if (!is_cjson && !tx->json)
+        tx->json = json_reader_create();
+    if (tx->parsing && (is_cjson ? tx->cjson != NULL : tx->json != NULL))
+        return ANX_OK;
+    return anx_fail(err, ANX_E_NOMEM, "could not allocate a reader");
+}
 
-    *good = *n_doc = 0;
-    if (!reader || !arena)
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a reader");
+/* The source of a step's documents, from their start. */
+static struct write_source
+step_source(const struct tx *tx, const struct tx_step *step)
+{
+    struct write_source source = { .mode = step->mode, .json = step->text, .is_cjson = step->is_cjson };
+
+    source.state_token = step->state_token;
+    source.precepts = step->precepts;
+    source.n_precept = step->n_precept;
+    source.reader = tx->json;
+    source.cjson = tx->cjson;
+    return source;
+}
+
+/* Parses every document of a step, and if asked puts embeddings into them. step->text is cut behind the last
+ * good one, and step->n_doc says how many there are. */
+static anx_status
+parse_all(struct tx *tx, struct tx_step *step, bool embeds, anx_error *err)
+{
+    struct doc_draft draft;
+    struct write_source source;
+    size_t good = 0;
+    bool more = true;
+    anx_status st = readers_open(tx, step->is_cjson, err);
+
+    step->n_doc = 0;
+    source = step_source(tx, step);
     pthread_rwlock_rdlock(&tx->ns->data_lock); /* for the shape */
     if (st == ANX_OK)
         st = ns_check_alive(tx->ns, err);
-    if (st == ANX_OK && source)
+    if (st == ANX_OK && embeds)
         st = embed_memo_plan(tx->memo, tx->ns, err);
     while (st == ANX_OK) {
-        st = json_read_doc(reader, json, &at, &more, tx->ns->names, &tx->ns->shape, arena, &draft, err);
+        st = write_read_doc(&source, tx->ns, tx->parsing, &draft, &more, err);
         if (st != ANX_OK || !more)
             break;
-        if (source)
-            st = embed_memo_apply(tx->memo, tx->ns, source->precepts, source->n_precept, arena, &draft, err);
+        if (embeds)
+            st = embed_memo_apply(tx->memo, tx->ns, step->precepts, step->n_precept, tx->parsing, &draft, err);
         if (st != ANX_OK)
             break;
-        anx_arena_reset(arena);
-        *good = at;
-        ++*n_doc;
+        anx_arena_reset(tx->parsing);
+        good = source.at;
+        step->n_doc++;
     }
     pthread_rwlock_unlock(&tx->ns->data_lock);
-    json_reader_destroy(reader);
-    anx_arena_destroy(arena);
+    step->text.size = good;
     return st;
 }
 
@@ -371,12 +407,13 @@ need_memo(struct tx *tx, struct database *db, anx_error *err)
     return tx->memo ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a transaction");
 }
 
-/* Asks for what the documents json[0 .. *good) need of embedders: now, so that whoever adds a document hears
- * of a failure, and the commit need not wait. A failure leaves those before it. */
+/* Asks for what the documents of a step need of embedders: now, so that whoever adds a document hears of a
+ * failure, and the commit need not wait. A failure leaves those before it. */
 static anx_status
-embed_step(struct database *db, struct tx *tx, struct write_source *source, const struct db_session *session,
-           size_t *good, size_t *n_doc, anx_error *err)
+embed_step(struct database *db, struct tx *tx, struct tx_step *step, const struct db_session *session,
+           anx_error *err)
 {
+    struct write_source source;
     size_t end;
     bool is_needed;
     anx_status st;
@@ -384,21 +421,17 @@ embed_step(struct database *db, struct tx *tx, struct write_source *source, cons
     pthread_rwlock_rdlock(&tx->ns->data_lock);
     is_needed = ns_has_upsert_embedder(tx->ns);
     pthread_rwlock_unlock(&tx->ns->data_lock);
-    if (!is_needed || source->mode == WRITE_DELETE)
+    if (!is_needed || step->mode == WRITE_DELETE)
         return ANX_OK;
     st = need_memo(tx, db, err);
-    source->memo = tx->memo;
-    source->json.size = *good;
-    source->reader = json_reader_create();
-    if (st == ANX_OK && !source->reader)
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a reader");
+    source = step_source(tx, step);
+    source.memo = tx->memo;
     if (st == ANX_OK)
-        st = write_look_ahead(source, tx->ns, SIZE_MAX, SIZE_MAX, &end, err);
-    json_reader_destroy(source->reader);
+        st = write_look_ahead(&source, tx->ns, SIZE_MAX, SIZE_MAX, &end, err);
     for (unsigned round = 0; st == ANX_OK; round++) {
         st = embed_memo_run(tx->memo, session, err);
         if (st == ANX_OK)
-            st = parse_all(tx, source->json, source, good, n_doc, err);
+            st = parse_all(tx, step, true, err);
         if (st != ANX_OK || embed_memo_pending(tx->memo) == 0 || round == EMBED_ROUNDS)
             break; /* what is still missing, the commit asks for */
     }
@@ -406,50 +439,75 @@ embed_step(struct database *db, struct tx *tx, struct write_source *source, cons
     return st;
 }
 
-anx_status
-db_tx_write(struct database *db, anx_text id, enum db_write_mode mode, anx_text json,
-            const anx_text *precepts, size_t n_precept, const struct db_session *session, anx_error *err)
+static anx_status
+check_precepts(struct tx *tx, const struct tx_step *step, anx_error *err)
 {
-    struct tx_step step = { .mode = mode, .n_precept = n_precept };
-    struct write_source source = { .mode = mode, .json = json };
+    anx_status st;
+
+    if (step->n_precept == 0 || step->mode == WRITE_DELETE)
+        return ANX_OK;
+    pthread_rwlock_rdlock(&tx->ns->data_lock);
+    st = embed_check_precepts(tx->ns, step->precepts, step->n_precept, err);
+    pthread_rwlock_unlock(&tx->ns->data_lock);
+    return st;
+}
+
+static anx_status
+write_step(struct database *db, anx_text id, struct tx_step step, const anx_text *precepts, size_t n_precept,
+           const struct db_session *session, anx_error *err)
+{
     struct precept *read = NULL;
-    size_t n_doc = 0;
     struct tx *tx;
     anx_error add_err, embed_err;
     anx_status st = tx_acquire(db, id, &tx, err), added = ANX_OK, embedded;
 
     if (st == ANX_OK && session)
         st = db_session_check(session, err);
-    if (st == ANX_OK)
+    if (st == ANX_OK && n_precept > 0)
         st = precepts_read(precepts, n_precept, tx->arena, &read, err);
-    if (st == ANX_OK && n_precept > 0) {
-        pthread_rwlock_rdlock(&tx->ns->data_lock);
-        st = mode == WRITE_DELETE ? ANX_OK : embed_check_precepts(tx->ns, read, n_precept, err);
-        pthread_rwlock_unlock(&tx->ns->data_lock);
-    }
+    step.precepts = read;
+    step.n_precept = n_precept;
     if (st == ANX_OK)
-        st = parse_all(tx, json, NULL, &json.size, &n_doc, err);
-    source.precepts = read;
-    source.n_precept = n_precept;
-    embedded = n_doc > 0 ? embed_step(db, tx, &source, session, &json.size, &n_doc, &embed_err) : ANX_OK;
+        st = check_precepts(tx, &step, err);
+    if (st == ANX_OK)
+        st = parse_all(tx, &step, false, err);
+    embedded = step.n_doc > 0 ? embed_step(db, tx, &step, session, &embed_err) : ANX_OK;
     if (embedded != ANX_OK) {
         st = embedded;
         if (err)
             *err = embed_err;
     }
     if (embedded == ANX_E_NOMEM || embedded == ANX_E_TIMEOUT || embedded == ANX_E_CANCELLED)
-        n_doc = 0; /* nobody knows which of them was embedded */
-    step.precepts = read;
-    step.text = json;
-    step.n_doc = n_doc;
-    if (n_doc > 0) /* what came before a bad document stays */
+        step.n_doc = 0; /* nobody knows which of them was embedded */
+    if (step.n_doc > 0) /* what came before a bad document stays */
         added = add_step(tx, step, &add_err);
-    if (added == ANX_OK && n_doc > 0)
-        tx->n_doc += n_doc;
+    if (added == ANX_OK && step.n_doc > 0)
+        tx->n_doc += step.n_doc;
     if (added != ANX_OK && err)
         *err = add_err;
     tx_release(db, tx);
     return added != ANX_OK ? added : st;
+}
+
+anx_status
+db_tx_write(struct database *db, anx_text id, enum db_write_mode mode, anx_text json,
+            const anx_text *precepts, size_t n_precept, const struct db_session *session, anx_error *err)
+{
+    struct tx_step step = { .mode = mode, .text = json };
+
+    return write_step(db, id, step, precepts, n_precept, session, err);
+}
+
+anx_status
+db_tx_write_item(struct database *db, anx_text id, enum db_write_mode mode, const struct db_item *item,
+                 const anx_text *precepts, size_t n_precept, const struct db_session *session, anx_error *err)
+{
+    struct tx_step step = { .mode = mode, .text = item->bytes, .is_cjson = item->is_cjson };
+
+    step.state_token = item->state_token;
+    if (item->bytes.size == 0)
+        return anx_fail(err, ANX_E_PARSE_BIN, "Item is empty");
+    return write_step(db, id, step, precepts, n_precept, session, err);
 }
 
 static anx_status
@@ -504,7 +562,6 @@ struct commit {
     struct tx *tx;
     struct ns *ns;
     const struct db_session *session;
-    struct json_reader *reader;
     anx_arena *arena;
     struct store_batch *batch;
     size_t n_affected;
@@ -513,19 +570,18 @@ struct commit {
 
 /* The documents of a step, into the changes. */
 static anx_status
-read_step(struct commit *c, const struct tx_step *step, struct changes *changes, anx_error *err)
+read_step(struct commit *c, struct tx_step *step, struct changes *changes, anx_error *err)
 {
-    struct write_source source = { .mode = step->mode, .json = step->text, .reader = c->reader };
+    struct write_source source = step_source(c->tx, step);
     struct write_sink sink = { .changes = changes, .batch = c->batch };
     bool more = true;
     anx_status st = ANX_OK;
 
-    source.precepts = step->precepts;
-    source.n_precept = step->n_precept;
     source.memo = c->tx->memo;
     while (st == ANX_OK && more)
         st = write_next(&source, &sink, &more, err);
     c->n_affected += sink.n_affected;
+    step->n_affected = sink.n_affected;
     return st;
 }
 
@@ -535,7 +591,7 @@ commit_documents(struct commit *c, anx_error *err)
     struct changes changes;
     anx_status st = changes_init(&changes, c->ns, c->arena, c->tx->n_doc + 1, err);
 
-    for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
+    for (struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
         st = read_step(c, step, &changes, err);
     if (st != ANX_OK || embed_memo_pending(c->tx->memo) > 0) {
         store_batch_destroy(c->batch);
@@ -546,7 +602,7 @@ commit_documents(struct commit *c, anx_error *err)
 
 /* One step of documents under the hold of data_lock. */
 static anx_status
-run_documents(struct commit *c, const struct tx_step *step, struct undo *undo, anx_error *err)
+run_documents(struct commit *c, struct tx_step *step, struct undo *undo, anx_error *err)
 {
     struct changes changes;
     uint64_t ticket;
@@ -558,7 +614,7 @@ run_documents(struct commit *c, const struct tx_step *step, struct undo *undo, a
 }
 
 static anx_status
-run_query(struct commit *c, const struct tx_step *step, struct undo *undo, anx_error *err)
+run_query(struct commit *c, struct tx_step *step, struct undo *undo, anx_error *err)
 {
     struct query query;
     struct modify m = { .db = c->db, .ns = c->ns, .query = &query, .session = c->session, .arena = c->arena };
@@ -573,6 +629,8 @@ run_query(struct commit *c, const struct tx_step *step, struct undo *undo, anx_e
         m.memo = c->tx->memo;
     st = modify_run(&m, err);
     c->n_affected += m.n_affected;
+    step->n_affected = m.n_affected;
+    step->query_type = query.type;
     return st;
 }
 
@@ -584,7 +642,7 @@ commit_steps(struct commit *c, anx_error *err)
     anx_status st = ANX_OK;
 
     pthread_rwlock_wrlock(&c->ns->data_lock);
-    for (const struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
+    for (struct tx_step *step = c->tx->first; st == ANX_OK && step; step = step->next)
         st = step->is_query ? run_query(c, step, &undo, err) : run_documents(c, step, &undo, err);
     is_waiting = st == ANX_OK && embed_memo_pending(c->tx->memo) > 0;
     if (st == ANX_OK && !is_waiting)
@@ -596,6 +654,19 @@ commit_steps(struct commit *c, anx_error *err)
     pthread_rwlock_unlock(&c->ns->data_lock);
     ns_sweep(c->ns);
     return st;
+}
+
+static void
+report(const struct commit *c)
+{
+    event_emit(c->ns, EVENT_BEGIN_TX, 1);
+    for (const struct tx_step *step = c->tx->first; step; step = step->next) {
+        enum db_write_mode mode = step->query_type == QUERY_UPDATE ? WRITE_UPDATE : WRITE_DELETE;
+
+        event_emit_items(c->ns, step->is_query ? mode : step->mode, true, step->precepts, step->n_precept,
+                         step->n_affected);
+    }
+    event_emit(c->ns, EVENT_COMMIT_TX, 1);
 }
 
 static anx_status
@@ -611,7 +682,10 @@ commit_locked(struct commit *c, anx_error *err)
         st = persist_begin(c->ns, &c->batch, err);
     if (st != ANX_OK)
         return st;
-    return c->tx->n_query > 0 ? commit_steps(c, err) : commit_documents(c, err);
+    st = c->tx->n_query > 0 ? commit_steps(c, err) : commit_documents(c, err);
+    if (st == ANX_OK && embed_memo_pending(c->tx->memo) == 0)
+        report(c);
+    return st;
 }
 
 /* Nearly always one: the documents' embeddings are there. Not those of an UPDATE, and not when an index was
@@ -646,16 +720,10 @@ commit_run(struct commit *c, anx_error *err)
 
     if (!c->tx->first)
         return ANX_OK;
-    c->reader = json_reader_create();
     c->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
-    if (c->reader && c->arena) {
-        st = commit_rounds(c, err);
-    } else {
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a commit");
-    }
+    st = c->arena ? commit_rounds(c, err) : anx_fail(err, ANX_E_NOMEM, "could not allocate a commit");
     if (st == ANX_OK)
         st = persist_wait(c->ns, c->ticket, err);
-    json_reader_destroy(c->reader);
     anx_arena_destroy(c->arena);
     return st;
 }

@@ -225,6 +225,32 @@ check_compared_field(struct exec *x, enum query_condition condition, const struc
     return ANX_OK;
 }
 
+/* Two composites compare component by component, and each pair has to satisfy the condition. */
+static anx_status
+compile_composites(struct exec *x, const struct part *part, const struct query_entry *entry,
+                   struct where_node *node)
+{
+    const struct index_def *left = node->field->index->def, *right = node->right->index->def;
+    anx_status st = ANX_OK;
+
+    if (left->n_path != right->n_path)
+        return anx_fail(x->err, ANX_E_PARAMS, "Can't compare composite indexes '%.*s' and '%.*s': they have %zu and %zu fields",
+                        ANX_TEXT_ARG(left->name), ANX_TEXT_ARG(right->name), left->n_path, right->n_path);
+    node->kind = WHERE_BRACKET;
+    node->list.nodes = anx_arena_array(x->arena, left->n_path, sizeof(*node->list.nodes));
+    if (!node->list.nodes)
+        return exec_nomem(x);
+    for (size_t i = 0; st == ANX_OK && i < left->n_path; i++) {
+        struct where_node *pair = &node->list.nodes[node->list.n++];
+
+        *pair = (struct where_node) { .kind = WHERE_FIELDS, .condition = entry->condition, .entry = entry };
+        st = new_field(x, part, left->json_paths[i], &pair->field);
+        if (st == ANX_OK)
+            st = new_field(x, part, right->json_paths[i], &pair->right);
+    }
+    return st;
+}
+
 static anx_status
 compile_fields(struct exec *x, const struct part *part, const struct query_entry *entry,
                struct where_node *node)
@@ -237,6 +263,8 @@ compile_fields(struct exec *x, const struct part *part, const struct query_entry
         st = check_compared_field(x, entry->condition, node->field);
     if (st == ANX_OK)
         st = check_compared_field(x, entry->condition, node->right);
+    if (st == ANX_OK && field_is_composite(node->field) && field_is_composite(node->right))
+        return compile_composites(x, part, entry, node);
     node->kind = WHERE_FIELDS;
     return st;
 }
@@ -340,10 +368,29 @@ compile_entry(struct exec *x, struct part *part, const struct query_entry *entry
 
 /* ---- equal_position ---- */
 
+/* A path with its marks of positions, "a[#].b", as the path that an index has. */
+static anx_text
+without_marks(struct exec *x, anx_text path)
+{
+    char *copy = anx_arena_bytes(x->arena, path.size + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; copy && i < path.size; i++) {
+        if (path.size - i >= 3 && memcmp(path.data + i, "[#]", 3) == 0)
+            i += 2;
+        else
+            copy[n++] = path.data[i];
+    }
+    return copy ? (anx_text) { copy, n } : path;
+}
+
 static bool
-names_same_field(const struct part *part, anx_text a, anx_text b)
+names_same_field(struct exec *x, const struct part *part, anx_text a, anx_text b)
 {
     const struct ns_index *index = ns_index_find(part->ns, a);
+
+    if (!index && a.size > 0 && memchr(a.data, '#', a.size))
+        index = ns_index_find(part->ns, without_marks(x, a));
 
     return index ? index == ns_index_find(part->ns, b) : anx_text_equal(a, b);
 }
@@ -379,7 +426,7 @@ add_position_conditions(struct exec *x, const struct part *part, const struct qu
 
         if (bracket->entries[i].kind == ENTRY_BRACKET || bracket->entries[i].function != FUNCTION_NONE ||
             bracket->entries[i].field.size == 0 ||
-            !names_same_field(part, field, bracket->entries[i].field))
+            !names_same_field(x, part, field, bracket->entries[i].field))
             continue;
         *node = nodes[i];
         st = check_position_condition(x, node);

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "db/config.h"
 #include "db/embedding.h"
+#include "db/events.h"
 #include "db/persist.h"
 #include "db/stats.h"
 
@@ -70,13 +71,29 @@ has_effect(enum db_write_mode mode, bool exists)
 }
 
 anx_status
+write_read_doc(struct write_source *source, const struct ns *ns, anx_arena *arena, struct doc_draft *draft,
+               bool *more, anx_error *err)
+{
+    if (!source->is_cjson)
+        return json_read_doc(source->reader, source->json, &source->at, more, ns->names, &ns->shape, arena,
+                             draft, err);
+    *more = source->at < source->json.size;
+    source->at = source->json.size;
+    if (source->state_token != ns->state_token)
+        return anx_fail(err, ANX_E_STALE_NAMES, "stateToken mismatch: %08X, need %08X. Can't process item",
+                        (unsigned) source->state_token, (unsigned) ns->state_token);
+    return *more ? cjson_read_doc(source->cjson, source->json, ns->names, &ns->shape, arena, draft, err)
+                 : ANX_OK;
+}
+
+anx_status
 write_next(struct write_source *source, struct write_sink *sink, bool *more, anx_error *err)
 {
+    static const struct doc_projection without_vectors = { .all_regular = true };
     struct changes *c = sink->changes;
     struct change_place place;
     struct doc_draft draft;
-    anx_status st = json_read_doc(source->reader, source->json, &source->at, more, c->ns->names,
-                                  &c->ns->shape, c->arena, &draft, err);
+    anx_status st = write_read_doc(source, c->ns, c->arena, &draft, more, err);
 
     if (st != ANX_OK || !*more)
         return st;
@@ -102,6 +119,8 @@ write_next(struct write_source *source, struct write_sink *sink, bool *more, anx
             anx_buffer_char(sink->items, ',');
         write_print_draft(c->ns, &draft, sink->items);
     }
+    if (sink->doc && !cjson_print_doc(sink->doc, draft.doc, &without_vectors, NULL, NULL))
+        return cjson_fail_limit(c->ns->names, err);
     sink->n_affected++;
     return ANX_OK;
 }
@@ -113,7 +132,7 @@ write_look_ahead(const struct write_source *source, struct ns *ns, size_t n, siz
                  anx_error *err)
 {
     anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
-    size_t at = source->at;
+    struct write_source ahead = *source;
     bool more = true;
     anx_status st = arena ? ANX_OK : anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
 
@@ -122,18 +141,16 @@ write_look_ahead(const struct write_source *source, struct ns *ns, size_t n, siz
         st = embed_memo_plan(source->memo, ns, err);
     if (st == ANX_OK)
         st = embed_check_precepts(ns, source->precepts, source->n_precept, err);
-    for (*end = at; st == ANX_OK && n > 0 && at - source->at < bytes; n--) {
+    for (*end = ahead.at; st == ANX_OK && n > 0 && ahead.at - source->at < bytes; n--) {
         struct doc_draft draft;
 
-        if (json_read_doc(source->reader, source->json, &at, &more, ns->names, &ns->shape, arena, &draft,
-                          NULL) != ANX_OK ||
-            !more)
-            at = source->json.size; /* whoever reads on meets the error, or the end */
+        if (write_read_doc(&ahead, ns, arena, &draft, &more, NULL) != ANX_OK || !more)
+            ahead.at = source->json.size; /* whoever reads on meets the error, or the end */
         else if (embed_memo_note(source->memo, ns, &draft, source->precepts, source->n_precept, NULL) !=
                  ANX_OK)
             more = false;
-        *end = at;
-        if (!more || at == source->json.size)
+        *end = ahead.at;
+        if (!more || ahead.at == source->json.size)
             break;
         anx_arena_reset(arena);
     }
@@ -154,6 +171,8 @@ struct request {
     uint64_t ticket;  /* of the last piece */
     size_t piece_end; /* where the piece ends at the latest */
     bool is_done;
+    uint32_t n_name;            /* of the dictionary, before */
+    struct db_written *written; /* for writes of one document; NULL otherwise */
 };
 
 static size_t
@@ -161,6 +180,8 @@ piece_capacity(const struct request *r)
 {
     size_t n = (r->source.json.size - r->source.at) / DOC_BYTES_SMALL + 1;
 
+    if (r->source.is_cjson)
+        return 1;
     if (system_ns_kind(r->ns) == SYSTEM_CONFIG)
         return 1; /* settings are checked one after the other */
     if (r->source.memo && n > PIECE_EMBEDDED)
@@ -201,6 +222,17 @@ read_piece(struct request *r, anx_error *err)
     return st;
 }
 
+/* write_lock held, so the row is still as it was written. */
+static void
+note_row(struct request *r)
+{
+    const struct change *change = &r->changes.list[0];
+
+    r->written->has_row = change->row != ITEM_NEW_ROW;
+    r->written->row = change->row;
+    r->written->version = change->is_put ? rows_version(r->ns->rows, change->row) : rows_next_version();
+}
+
 /* The documents before a bad one stay: they are applied first, then its error is reported. */
 static anx_status
 write_piece_locked(struct request *r, anx_error *err)
@@ -238,6 +270,10 @@ write_piece_locked(struct request *r, anx_error *err)
             *err = apply_err;
         return applied;
     }
+    if (r->written && r->changes.n == 1)
+        note_row(r);
+    event_emit_items(r->ns, r->source.mode, false, r->source.precepts, r->source.n_precept,
+                     r->sink.n_affected - n_before);
     return st;
 }
 
@@ -284,6 +320,8 @@ write_round(struct request *r, anx_error *err)
         r->is_done = was_done;
         if (r->sink.items)
             r->sink.items->size = size_before;
+        if (r->sink.doc)
+            anx_buffer_clear(r->sink.doc);
     }
     return st;
 }
@@ -323,13 +361,17 @@ request_init(struct request *r, anx_text ns, const anx_text *precepts, size_t n_
         return anx_fail(err, ANX_E_LOGIC, "Documents of system namespace '%s' cannot be written",
                         r->ns->name);
     r->arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
-    r->source.reader = json_reader_create();
-    if (!r->arena || !r->source.reader)
+    if (r->source.is_cjson)
+        r->source.cjson = cjson_reader_create();
+    else
+        r->source.reader = json_reader_create();
+    if (!r->arena || (!r->source.reader && !r->source.cjson))
         return anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
     st = precepts_read(precepts, n_precept, own, &read, err);
     r->source.precepts = read;
     r->source.n_precept = n_precept;
     r->sink.changes = &r->changes;
+    r->n_name = names_count(r->ns->names);
     return st;
 }
 
@@ -352,30 +394,111 @@ run_request(struct request *r, const struct db_session *session, anx_error *err)
     return waited;
 }
 
+static anx_status
+write_request(struct request *r, anx_text ns, const anx_text *precepts, size_t n_precept,
+              const struct db_session *session, anx_error *err)
+{
+    anx_arena *own = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    struct stats_call call;
+    anx_status st;
+
+    stats_begin(r->db, STATS_UPDATE, NULL, ns, session, &call);
+    if (own)
+        st = request_init(r, ns, precepts, n_precept, own, err);
+    else
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    if (st == ANX_OK)
+        st = run_request(r, session, err);
+    stats_end(&call);
+    embed_memo_destroy(r->source.memo);
+    json_reader_destroy(r->source.reader);
+    cjson_reader_destroy(r->source.cjson);
+    anx_arena_destroy(r->arena);
+    anx_arena_destroy(own);
+    return st;
+}
+
 anx_status
 db_write(struct database *db, anx_text ns, enum db_write_mode mode, anx_text json, const anx_text *precepts,
          size_t n_precept, const struct db_session *session, size_t *updated, anx_buffer *items,
          anx_error *err)
 {
     struct request r = { .db = db, .source = { .mode = mode, .json = json }, .sink = { .items = items } };
-    anx_arena *own = anx_arena_create(NULL, WRITE_ARENA_MAX);
-    struct stats_call call;
-    anx_status st;
+    anx_status st = write_request(&r, ns, precepts, n_precept, session, err);
 
-    *updated = 0;
-    stats_begin(db, STATS_UPDATE, NULL, ns, session, &call);
-    if (own)
-        st = request_init(&r, ns, precepts, n_precept, own, err);
-    else
-        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
-    if (st == ANX_OK)
-        st = run_request(&r, session, err);
     *updated = r.sink.n_affected;
-    stats_end(&call);
-    embed_memo_destroy(r.source.memo);
-    json_reader_destroy(r.source.reader);
-    anx_arena_destroy(r.arena);
-    anx_arena_destroy(own);
     ns_release(r.ns);
+    return st;
+}
+
+/* ---- One document, for binary clients ---- */
+
+/* Settings are checked and applied as JSON. */
+static anx_status
+config_as_json(struct database *db, anx_text name, const struct db_item *item, anx_buffer *json, anx_error *err)
+{
+    struct write_source source = { .json = item->bytes, .is_cjson = true, .state_token = item->state_token };
+    anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);
+    struct ns *ns = NULL;
+    struct doc_draft draft;
+    bool more;
+    anx_status st = ns_acquire(db, name, &ns, err);
+
+    source.cjson = cjson_reader_create();
+    if (st == ANX_OK && (!arena || !source.cjson))
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    if (st == ANX_OK) {
+        pthread_rwlock_rdlock(&ns->data_lock);
+        st = write_read_doc(&source, ns, arena, &draft, &more, err);
+        if (st == ANX_OK && more)
+            write_print_draft(ns, &draft, json);
+        pthread_rwlock_unlock(&ns->data_lock);
+    }
+    cjson_reader_destroy(source.cjson);
+    anx_arena_destroy(arena);
+    ns_release(ns);
+    if (st == ANX_OK && json->failed)
+        st = anx_fail(err, ANX_E_NOMEM, "could not allocate a write");
+    return st;
+}
+
+static anx_status
+write_one(struct request *r, anx_text ns, const anx_text *precepts, size_t n_precept,
+          const struct db_session *session, struct db_written *written, anx_error *err)
+{
+    anx_status st = write_request(r, ns, precepts, n_precept, session, err);
+
+    written->n = r->sink.n_affected;
+    if (st == ANX_OK && written->types && names_count(r->ns->names) > r->n_name) {
+        ns_print_types(r->ns, 0, true, written->types);
+        written->has_types = true;
+    }
+    ns_release(r->ns);
+    return st;
+}
+
+anx_status
+db_write_item(struct database *db, anx_text ns, enum db_write_mode mode, const struct db_item *item,
+              const anx_text *precepts, size_t n_precept, const struct db_session *session,
+              struct db_written *written, anx_error *err)
+{
+    struct request r = { .db = db, .written = written, .sink = { .doc = written->doc } };
+    anx_buffer json;
+    anx_status st = ANX_OK;
+
+    r.source = (struct write_source) {
+        .mode = mode, .json = item->bytes, .is_cjson = item->is_cjson, .state_token = item->state_token
+    };
+    anx_buffer_init(&json, NULL, (size_t) 1 << 24);
+    if (item->bytes.size == 0)
+        return anx_fail(err, ANX_E_PARSE_BIN, "Item is empty");
+    if (item->is_cjson && anx_text_equal_fold(ns, ANX_TEXT("#config"))) {
+        st = config_as_json(db, ns, item, &json, err);
+        r.source.json = (anx_text) { json.data, json.size };
+        r.source.is_cjson = false;
+    }
+    if (st == ANX_OK)
+        st = write_one(&r, ns, precepts, n_precept, session, written, err);
+    anx_buffer_fini(&json);
     return st;
 }

@@ -6,14 +6,18 @@
 #include "db/changes.h"
 #include "db/ns_life.h"
 #include "db/precept.h"
+#include "doc/cjson.h"
 
 struct write_source { /* where documents come from */
     enum db_write_mode mode;
-    anx_text json;
+    anx_text json;       /* or one document in CJSON */
+    bool is_cjson;
+    int32_t state_token; /* CJSON: of the dictionary that the client knows */
     size_t at; /* how far it was read */
     const struct precept *precepts;
     size_t n_precept;
-    struct json_reader *reader;
+    struct json_reader *reader;  /* for JSON; NULL otherwise */
+    struct cjson_reader *cjson;  /* for CJSON */
     struct embed_memo *memo; /* planned for the namespace as it is; NULL: nothing is embedded */
 };
 struct write_sink { /* where they go */
@@ -21,7 +25,12 @@ struct write_sink { /* where they go */
     struct store_batch *batch; /* counters of serial() */
     size_t n_affected;
     anx_buffer *items; /* stored forms, separated by commas; NULL: not wanted */
+    anx_buffer *doc;   /* the stored form as CJSON without vectors; NULL: not wanted */
 };
+/* The next document of a source under the namespace's shape. ANX_E_STALE_NAMES, ANX_E_LIMIT (names), and what
+ * the readers say. Either lock held. */
+ANX_NODISCARD anx_status write_read_doc(struct write_source *source, const struct ns *ns, anx_arena *arena,
+                                        struct doc_draft *draft, bool *more, anx_error *err);
 /* Notes what the documents from source->at on need of embedders: at most n of them, at most `bytes` of text.
  * *end: where the last one ends. A document that cannot be read ends it without an error: write_next meets
  * it. No lock held. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "doc/doc_int.h"
+#include "doc/doc_scope.h"
 #include "doc/json.h"
 
 /* ---- Scalars ---- */
@@ -199,32 +200,11 @@ json_print_node(anx_buffer *out, const struct json_node *node)
 
 /* ---- Documents ---- */
 
-/* Vectors of one field, fetched once per document. A document prints few vector fields; more than these are
- * fetched once per vector. */
-enum { N_FETCHED = 8 };
-
 struct printing {
     anx_buffer *out;
-    struct doc doc; /* bytes NULL: a single node is printed, its vectors are all there are */
-    struct doc_node root;
     const struct doc_names *names;
     const struct doc_projection *projection; /* NULL: everything */
-    doc_vectors_fn fetch;
-    void *context;
-    struct {
-        uint32_t field;
-        struct doc_vectors vectors;
-    } fetched[N_FETCHED];
-    size_t n_fetched;
-};
-
-/* How much of a subtree is printed: everything but the vectors that were not asked for, or what lies on the
- * paths that share their first `step` names with it. */
-struct scope {
-    bool is_whole;
-    uint32_t step;
-    const struct scope *above; /* with the member's tag, for matching paths */
-    uint32_t tag;
+    struct doc_fetched vectors;
 };
 
 static void
@@ -244,109 +224,22 @@ print_floats(anx_buffer *out, const float *floats, uint32_t n)
     put_char(out, ']');
 }
 
-static uint32_t
-count_vectors(const struct doc_node *node, uint32_t field)
-{
-    struct doc_node child;
-    uint32_t n = node->kind == DOC_VECTOR && node->field == field ? node->n_vector : 0;
-
-    for (const uint8_t *at = doc_first(node); doc_next(node, &at, &child);)
-        n += count_vectors(&child, field);
-    return n;
-}
-
 static void
 print_vector(struct printing *printing, const struct doc_node *node)
 {
-    struct doc_vectors vectors = { .n = 0 };
-    size_t i = 0;
+    uint32_t dim;
+    const float *floats = doc_fetch_vector(&printing->vectors, node, &dim);
 
-    if (node->n_vector > 0) {
-        while (i < printing->n_fetched && printing->fetched[i].field != node->field)
-            i++;
-        if (i < printing->n_fetched) {
-            vectors = printing->fetched[i].vectors;
-        } else if (printing->fetch) {
-            uint32_t n = node->form == VECTOR_ONLY ? 1 : count_vectors(&printing->root, node->field);
-
-            if (!printing->fetch(printing->context, node->field, n, &vectors) || !vectors.floats)
-                vectors.n = 0;
-            if (printing->n_fetched < N_FETCHED) {
-                printing->fetched[printing->n_fetched].field = node->field;
-                printing->fetched[printing->n_fetched++].vectors = vectors;
-            }
-        }
-    }
-    if (node->n_vector > 0 && node->vector < vectors.n)
-        print_floats(printing->out, vectors.floats + (size_t) node->vector * vectors.dim, vectors.dim);
+    if (floats)
+        print_floats(printing->out, floats, dim);
     else
         put_literal(printing->out, node->form == VECTOR_NULL ? ANX_TEXT("null") : ANX_TEXT("[]"));
 }
 
-static void print_any(struct printing *printing, const struct doc_node *node, const struct scope *scope);
-
-/* Does the path start with the names from the root down to the scope and `tag` below it? */
-static bool
-path_matches(const struct doc_path *path, const struct scope *scope, uint32_t tag)
-{
-    if (path->n <= scope->step || path->steps[scope->step].tag != tag)
-        return false;
-    for (; scope->above; scope = scope->above)
-        if (path->steps[scope->step - 1].tag != scope->tag)
-            return false;
-    return true;
-}
-
-static bool
-is_vector_asked(const struct doc_projection *projection, uint32_t field)
-{
-    return !projection || projection->all_vectors ||
-           (projection->vector_fields && projection->vector_fields[field]);
-}
-
-/* A vector, or an array of vectors: the first element tells, since an array in the place of vectors has
- * nothing else. */
-static bool
-holds_vectors(const struct doc_node *node, uint32_t *field)
-{
-    struct doc_node child;
-    const uint8_t *at = doc_first(node);
-
-    if (node->kind == DOC_VECTOR) {
-        *field = node->field;
-        return true;
-    }
-    return node->kind == DOC_ARRAY && doc_next(node, &at, &child) && holds_vectors(&child, field);
-}
-
-/* Is the member printed, and in which scope? */
-static bool
-choose(const struct printing *printing, const struct doc_node *member, const struct scope *parent,
-       struct scope *scope)
-{
-    const struct doc_projection *projection = printing->projection;
-    uint32_t field;
-    bool is_way = false;
-
-    *scope =
-        (struct scope){ .is_whole = true, .step = parent->step + 1, .above = parent, .tag = member->tag };
-    if (holds_vectors(member, &field))
-        return is_vector_asked(projection, field);
-    if (parent->is_whole)
-        return true;
-    for (size_t i = 0; i < projection->n_path; i++) {
-        if (!path_matches(&projection->paths[i], parent, member->tag))
-            continue;
-        if (projection->paths[i].n == scope->step)
-            return true;
-        is_way = true;
-    }
-    scope->is_whole = false;
-    return is_way && (member->kind == DOC_OBJECT || member->kind == DOC_ARRAY);
-}
+static void print_any(struct printing *printing, const struct doc_node *node, const struct doc_scope *scope);
 
 static void
-print_members(struct printing *printing, const struct doc_node *object, const struct scope *scope)
+print_members(struct printing *printing, const struct doc_node *object, const struct doc_scope *scope)
 {
     anx_buffer *out = printing->out;
     struct doc_node member;
@@ -354,9 +247,9 @@ print_members(struct printing *printing, const struct doc_node *object, const st
 
     put_char(out, '{');
     for (const uint8_t *at = object->body; doc_next(object, &at, &member);) {
-        struct scope below;
+        struct doc_scope below;
 
-        if (!choose(printing, &member, scope, &below))
+        if (!doc_scope_choose(printing->projection, &member, scope, &below))
             continue;
         if (!is_first)
             put_char(out, ',');
@@ -366,22 +259,15 @@ print_members(struct printing *printing, const struct doc_node *object, const st
     }
 }
 
-/* Inside of an array that is only on the way to what was asked for, scalars are left out. */
-static bool
-skips_element(const struct doc_node *element, const struct scope *scope)
-{
-    return !scope->is_whole && element->kind != DOC_OBJECT && element->kind != DOC_ARRAY;
-}
-
 static void
-print_elements(struct printing *printing, const struct doc_node *array, const struct scope *scope)
+print_elements(struct printing *printing, const struct doc_node *array, const struct doc_scope *scope)
 {
     struct doc_node element;
     bool is_first = true;
 
     put_char(printing->out, '[');
     for (const uint8_t *at = array->body; doc_next(array, &at, &element);) {
-        if (skips_element(&element, scope))
+        if (doc_scope_skips(scope, &element))
             continue;
         if (!is_first)
             put_char(printing->out, ',');
@@ -392,7 +278,7 @@ print_elements(struct printing *printing, const struct doc_node *array, const st
 }
 
 static void
-print_any(struct printing *printing, const struct doc_node *node, const struct scope *scope)
+print_any(struct printing *printing, const struct doc_node *node, const struct doc_scope *scope)
 {
     switch (node->kind) {
     case DOC_DOUBLE:
@@ -429,12 +315,12 @@ json_print_doc(anx_buffer *out, struct doc doc, const struct doc_names *names,
                const struct doc_projection *projection, doc_vectors_fn vectors, void *context, bool open)
 {
     struct printing printing = {
-        .out = out, .names = names, .projection = projection, .fetch = vectors, .context = context
+        .out = out, .names = names, .projection = projection, .vectors = { .fetch = vectors, .context = context }
     };
-    struct scope scope = { .is_whole = !projection || projection->all_regular };
+    struct doc_scope scope = { .is_whole = !projection || projection->all_regular };
 
-    printing.root = doc_root(doc);
-    print_members(&printing, &printing.root, &scope);
+    printing.vectors.root = doc_root(doc);
+    print_members(&printing, &printing.vectors.root, &scope);
     if (!open)
         put_char(out, '}');
 }
@@ -444,9 +330,9 @@ json_print_doc_node(anx_buffer *out, const struct doc_node *node, const struct d
                     doc_vectors_fn vectors, void *context)
 {
     struct printing printing = {
-        .out = out, .names = names, .fetch = vectors, .context = context, .root = *node
+        .out = out, .names = names, .vectors = { .root = *node, .fetch = vectors, .context = context }
     };
-    struct scope scope = { .is_whole = true };
+    struct doc_scope scope = { .is_whole = true };
 
     print_any(&printing, node, &scope);
 }

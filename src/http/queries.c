@@ -2,31 +2,6 @@
 #include "base/error.h"
 #include "http/http_int.h"
 
-/* A query is answered on its loop when it cannot take long: a bounded nearest-neighbor search with nothing
- * that walks over the namespace. The bounds are taste: about 100 microseconds of search. */
-enum { SHORT_K = 256, SHORT_EF = 1024, SHORT_ENTRIES = 4 };
-
-static bool
-is_short(const struct query *query)
-{
-    bool has_knn = false;
-
-    if (query->type != QUERY_SELECT || query->n_join > 0 || query->n_merge > 0 || query->n_aggregate > 0 ||
-        query->n_sort > 0 || query->explain || query->total != TOTAL_NONE ||
-        query->where.n > SHORT_ENTRIES)
-        return false;
-    for (size_t i = 0; i < query->where.n; i++) {
-        const struct query_entry *entry = &query->where.entries[i];
-
-        if (entry->kind == ENTRY_KNN && entry->knn.vector && entry->knn.has_k && entry->knn.k <= SHORT_K &&
-            entry->knn.ef <= SHORT_EF)
-            has_knn = true;
-        else if (entry->kind != ENTRY_COMPARE || entry->op != OP_AND)
-            return false;
-    }
-    return has_knn;
-}
-
 static anx_status
 read_sql(struct http_request *r, anx_text sql, anx_error *err)
 {
@@ -40,21 +15,21 @@ prepare_sql_get(struct http_request *r, anx_status *status, anx_error *err)
     anx_text q = http_param_get(r, "q");
 
     *status = q.data ? read_sql(r, q, err) : anx_fail(err, ANX_E_PARAMS, "Missing `q` parameter");
-    return *status == ANX_OK && !is_short(&r->query);
+    return *status == ANX_OK && !query_is_short(&r->query);
 }
 
 bool
 prepare_sql_post(struct http_request *r, anx_status *status, anx_error *err)
 {
     *status = r->body.size > 0 ? read_sql(r, r->body, err) : anx_fail(err, ANX_E_PARAMS, "Query is empty");
-    return *status == ANX_OK && !is_short(&r->query);
+    return *status == ANX_OK && !query_is_short(&r->query);
 }
 
 bool
 prepare_dsl_select(struct http_request *r, anx_status *status, anx_error *err)
 {
     *status = query_read_dsl(r->body, QUERY_SELECT, r->arena, &r->query, err);
-    return *status == ANX_OK && !is_short(&r->query);
+    return *status == ANX_OK && !query_is_short(&r->query);
 }
 
 static anx_status

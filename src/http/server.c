@@ -341,49 +341,6 @@ accept_all(void *context)
 
 /* ---- The server ---- */
 
-anx_status
-http_address_parse(const char *text, char *host, size_t host_size, uint16_t *port, anx_error *err)
-{
-    const char *colon = strrchr(text, ':');
-    size_t size = colon ? (size_t) (colon - text) : 0;
-    char *end;
-    unsigned long number;
-
-    if (!colon || colon[1] < '0' || colon[1] > '9')
-        return anx_fail(err, ANX_E_INVALID, "address \"%s\" is not HOST:PORT", text);
-    number = strtoul(colon + 1, &end, 10);
-    if (*end != '\0' || number > 65535)
-        return anx_fail(err, ANX_E_INVALID, "port of address \"%s\" is not a number from 0 to 65535", text);
-    if (size >= 2 && text[0] == '[' && text[size - 1] == ']') {
-        text++;
-        size -= 2;
-    }
-    if (size == 0) {
-        text = "0.0.0.0";
-        size = strlen(text);
-    }
-    if (size >= host_size)
-        return anx_fail(err, ANX_E_INVALID, "host of address \"%s\" is longer than %zu bytes", text,
-                        host_size - 1);
-    memcpy(host, text, size);
-    host[size] = '\0';
-    *port = (uint16_t) number;
-    return ANX_OK;
-}
-
-static anx_status
-listen_at(struct anx_listen *listen, const char *address, anx_error *err)
-{
-    char host[256];
-    uint16_t port;
-    anx_status st;
-
-    if (!address || strcmp(address, "none") == 0)
-        return ANX_OK;
-    st = http_address_parse(address, host, sizeof(host), &port, err);
-    return st == ANX_OK ? anx_listen_open(listen, host, port, err) : st;
-}
-
 static anx_status
 start_threads(struct http_server *server, anx_error *err)
 {
@@ -447,9 +404,9 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
     if (st == ANX_OK && !server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
     if (st == ANX_OK)
-        st = listen_at(&server->plain, params->address, err);
+        st = anx_listen_at(&server->plain, params->address, err);
     if (st == ANX_OK && params->tls)
-        st = listen_at(&server->secure, params->tls_address, err);
+        st = anx_listen_at(&server->secure, params->tls_address, err);
     for (size_t i = 0; st == ANX_OK && i < server->params.n_loop; i++)
         st = loop_open(&server->loops[i], server, err);
     if (st == ANX_OK)

@@ -49,8 +49,4 @@ unsigned http_server_port(const struct http_server *server, bool tls);
 /* No new connections; running requests are finished; then everything is freed. NULL is fine. */
 void http_server_close(struct http_server *server);
 
-/* "HOST:PORT", "[::1]:PORT", ":PORT" -> host (or "0.0.0.0") and port. ANX_E_INVALID names the text. */
-ANX_NODISCARD anx_status http_address_parse(const char *text, char *host, size_t host_size, uint16_t *port,
-                                            anx_error *err);
-
 #endif

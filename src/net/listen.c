@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -241,4 +242,47 @@ anx_listen_accept(struct anx_listen *listen, int wake_fd, int *fd, struct anx_ad
                 return ANX_OK;
         }
     }
+}
+
+anx_status
+anx_address_parse(const char *text, char *host, size_t host_size, uint16_t *port, anx_error *err)
+{
+    const char *colon = strrchr(text, ':');
+    size_t size = colon ? (size_t) (colon - text) : 0;
+    char *end;
+    unsigned long number;
+
+    if (!colon || colon[1] < '0' || colon[1] > '9')
+        return anx_fail(err, ANX_E_INVALID, "address \"%s\" is not HOST:PORT", text);
+    number = strtoul(colon + 1, &end, 10);
+    if (*end != '\0' || number > 65535)
+        return anx_fail(err, ANX_E_INVALID, "port of address \"%s\" is not a number from 0 to 65535", text);
+    if (size >= 2 && text[0] == '[' && text[size - 1] == ']') {
+        text++;
+        size -= 2;
+    }
+    if (size == 0) {
+        text = "0.0.0.0";
+        size = strlen(text);
+    }
+    if (size >= host_size)
+        return anx_fail(err, ANX_E_INVALID, "host of address \"%s\" is longer than %zu bytes", text,
+                        host_size - 1);
+    memcpy(host, text, size);
+    host[size] = '\0';
+    *port = (uint16_t) number;
+    return ANX_OK;
+}
+
+anx_status
+anx_listen_at(struct anx_listen *listen, const char *address, anx_error *err)
+{
+    char host[256];
+    uint16_t port;
+    anx_status st;
+
+    if (!address || strcmp(address, "none") == 0)
+        return ANX_OK;
+    st = anx_address_parse(address, host, sizeof(host), &port, err);
+    return st == ANX_OK ? anx_listen_open(listen, host, port, err) : st;
 }

@@ -38,6 +38,11 @@ struct anx_listen {
  * the hint says what to do). On failure nothing is open. */
 ANX_NODISCARD anx_status anx_listen_open(struct anx_listen *listen, const char *host, uint16_t port,
                                          anx_error *err);
+/* The same for an address in one text; NULL and "none": nothing is opened, ANX_OK. */
+ANX_NODISCARD anx_status anx_listen_at(struct anx_listen *listen, const char *address, anx_error *err);
+/* "HOST:PORT", "[::1]:PORT", ":PORT" -> host (or "0.0.0.0") and port. ANX_E_INVALID names the text. */
+ANX_NODISCARD anx_status anx_address_parse(const char *text, char *host, size_t host_size, uint16_t *port,
+                                           anx_error *err);
 void anx_listen_close(struct anx_listen *listen); /* a closed or zeroed one is fine */
 
 /* Waits for a connection. *fd is non-blocking and closed on exec. ANX_E_CANCELLED when wake_fd became

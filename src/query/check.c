@@ -377,3 +377,34 @@ query_check(const struct query *query, anx_error *err)
 {
     return query_check_as(query, "int64", err);
 }
+
+/* ---- Long or short ---- */
+
+/* Short is what cannot hold up an event loop for long: a bounded nearest-neighbor search with nothing
+ * that walks over the namespace. The bounds are taste: about 100 microseconds of search. */
+enum { SHORT_K = 256, SHORT_EF = 1024, SHORT_ENTRIES = 4 };
+
+bool
+query_is_short(const struct query *query)
+{
+    bool is_system = query->ns.size > 0 && query->ns.data[0] == '#'; /* written when it is asked */
+    bool has_knn = false;
+
+    if (query->type == QUERY_SELECT && query->limit == 0 && !is_system && query->where.n == 0 &&
+        query->n_join == 0 && query->n_merge == 0 && query->n_aggregate == 0 && query->total == TOTAL_NONE)
+        return true; /* clients learn a dictionary this way */
+    if (query->type != QUERY_SELECT || query->n_join > 0 || query->n_merge > 0 || query->n_aggregate > 0 ||
+        query->n_sort > 0 || query->explain || query->total != TOTAL_NONE ||
+        query->where.n > SHORT_ENTRIES)
+        return false;
+    for (size_t i = 0; i < query->where.n; i++) {
+        const struct query_entry *entry = &query->where.entries[i];
+
+        if (entry->kind == ENTRY_KNN && entry->knn.vector && entry->knn.has_k && entry->knn.k <= SHORT_K &&
+            entry->knn.ef <= SHORT_EF)
+            has_knn = true;
+        else if (entry->kind != ENTRY_COMPARE || entry->op != OP_AND)
+            return false;
+    }
+    return has_knn;
+}

@@ -135,6 +135,7 @@ struct query_aggregate {
     const struct query_order *sort; /* facets */
     size_t n_sort;
     size_t limit, offset; /* facets; QUERY_NO_LIMIT, 0 */
+    bool shows_index_names; /* fields are shown under the names of their indexes (SQL), not as written */
 };
 
 enum query_update_form { UPDATE_VALUES, UPDATE_JSON, UPDATE_EXPRESSION, UPDATE_DROP };
@@ -204,10 +205,18 @@ ANX_NODISCARD anx_status query_read_dsl(anx_text json, enum query_type expected,
 /* The same without an expectation, for conversion: the type is the text's, SELECT when it says none. */
 ANX_NODISCARD anx_status query_convert_dsl(anx_text json, anx_arena *arena, struct query *out,
                                            anx_error *err);
+/* A query of the binary protocol, whose command says what it does with the rows. Texts stay in `bytes`.
+ * ANX_E_PARSE_BIN, ANX_E_BIN_VERSION (KNN parameters), ANX_E_PARAMS, ANX_E_QUERY, ANX_E_CONFLICT, ANX_E_LOGIC.
+ */
+ANX_NODISCARD anx_status query_read_binary(anx_text bytes, enum query_type type, anx_arena *arena,
+                                           struct query *out, anx_error *err);
 /* The rules that need no namespace: numbers and types of arguments, what may stand in subqueries, joins and
  * merged queries, fields of aggregations, depth. Both readers end with it; whoever builds a query otherwise
  * calls it. ANX_E_PARAMS, ANX_E_QUERY, ANX_E_LOGIC with the texts clients know. */
 ANX_NODISCARD anx_status query_check(const struct query *query, anx_error *err);
+/* Can it be run on an event loop? A bounded nearest-neighbor search with nothing that walks over the
+ * namespace, or a query for no rows. */
+bool query_is_short(const struct query *query);
 /* Canonical SQL: reading it gives a query that prints the same. normalized: every literal, list of literals
  * and number of rows is "?", for statistics. What only the DSL can say (names with blanks and quotes) is
  * printed as it is.

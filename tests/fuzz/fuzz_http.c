@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "http/http_int.h"
+#include "net/listen.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -35,7 +36,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             __builtin_trap();
     }
     snprintf(address, sizeof(address), "%.*s", (int) (head < 100 ? head : 100), (const char *) data);
-    if (http_address_parse(address, host, sizeof(host), &port, &err) == ANX_OK &&
+    if (anx_address_parse(address, host, sizeof(host), &port, &err) == ANX_OK &&
         strlen(host) >= sizeof(host))
         __builtin_trap();
     anx_arena_destroy(request.arena);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "http/http_int.h"
+#include "net/listen.h"
 
 
 static void
@@ -192,7 +193,7 @@ test_addresses(void **state)
         char host[64];
         uint16_t port;
         anx_error err;
-        anx_status st = http_address_parse(rows[i].text, host, sizeof(host), &port, &err);
+        anx_status st = anx_address_parse(rows[i].text, host, sizeof(host), &port, &err);
 
         assert_int_equal(st, rows[i].host ? ANX_OK : ANX_E_INVALID);
         if (rows[i].host) {

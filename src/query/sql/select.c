@@ -218,7 +218,9 @@ read_aggregate(struct sql_parser *p, struct sql_statement *s, enum query_aggrega
 
     if (!aggregate)
         return false;
-    *aggregate = (struct query_aggregate) { .type = type, .limit = QUERY_NO_LIMIT };
+    *aggregate = (struct query_aggregate) {
+        .type = type, .limit = QUERY_NO_LIMIT, .shows_index_names = true
+    };
     if (!sql_names(p, "field name", &names))
         return false;
     for (;;) {
@@ -310,8 +312,8 @@ static bool
 read_select_list(struct sql_parser *p, struct sql_statement *s)
 {
     do {
-        if (p->token.kind != SQL_NAME && !sql_is_symbol(&p->token, "*"))
-            break;
+        if (p->token.kind != SQL_NAME && p->token.kind != SQL_STRING && !sql_is_symbol(&p->token, "*"))
+            break; /* a string is a path with dots */
         if (!read_select_item(p, s))
             return false;
     } while (sql_take_symbol(p, ","));
