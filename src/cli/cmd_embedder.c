@@ -15,7 +15,7 @@
 #include "cli/dataset.h"
 #include "cli/options.h"
 #include "embedder/service.h"
-#include "http/server.h"
+#include "net/listen.h"
 
 struct config {
     const char *vectors, *terms, *listen, *convert;
@@ -169,7 +169,7 @@ serve(const struct config *config, const struct model *model, anx_error *err)
     char host[256];
     sigset_t signals;
     int number = 0;
-    anx_status st = http_address_parse(config->listen, host, sizeof(host), &params.port, err);
+    anx_status st = anx_address_parse(config->listen, host, sizeof(host), &params.port, err);
 
     if (st != ANX_OK)
         return st;

@@ -85,7 +85,7 @@ result_describe(const struct result *result, struct result_description *out)
     for (size_t i = 0; i < result->n_part; i++) {
         const struct part *part = result->parts[i];
 
-        out->is_ranked = out->is_ranked || part->knn.query;
+        out->is_ranked = out->is_ranked || part_is_ranked(part);
         out->has_joins = out->has_joins || n_join(part) > 0;
         out->n_ns += n_join(part);
     }
