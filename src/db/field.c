@@ -196,6 +196,8 @@ field_length(struct exec *x, struct field *field, uint32_t row)
         }
     }
     visit_paths(x, field, row);
+    if (field->index && field->index->def->is_array)
+        return field->n_visited - field->n_null; /* null in the place of the array: it has no elements */
     return field->n_visited;
 }
 

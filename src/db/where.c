@@ -189,11 +189,28 @@ compile_length(struct exec *x, struct where_node *node, struct values values)
     return operand_init(x, node->condition, values, NULL, &node->operand);
 }
 
+/* What an entry compares with: its values, or now(). */
+static anx_status
+right_values(struct exec *x, const struct query_entry *entry, struct values *out)
+{
+    struct value *now;
+
+    *out = entry->values;
+    if (!entry->values_are_now)
+        return ANX_OK;
+    now = anx_arena_array(x->arena, 1, sizeof(*now));
+    if (!now)
+        return exec_nomem(x);
+    *now = (struct value) { .type = VALUE_INT, .integer = exec_now(x, entry->unit) };
+    *out = (struct values) { now, 1 };
+    return ANX_OK;
+}
+
 static anx_status
 compile_compare(struct exec *x, const struct part *part, const struct query_entry *entry,
                 struct where_node *node)
 {
-    struct values values = entry->values;
+    struct values values;
     anx_status st;
 
     if (entry->function == FUNCTION_NOW)
@@ -201,14 +218,9 @@ compile_compare(struct exec *x, const struct part *part, const struct query_entr
     st = new_field(x, part, entry->field, &node->field);
     if (st != ANX_OK)
         return st;
-    if (entry->values_are_now) {
-        struct value *now = anx_arena_array(x->arena, 1, sizeof(*now));
-
-        if (!now)
-            return exec_nomem(x);
-        *now = (struct value) { .type = VALUE_INT, .integer = exec_now(x, entry->unit) };
-        values = (struct values) { now, 1 };
-    }
+    st = right_values(x, entry, &values);
+    if (st != ANX_OK)
+        return st;
     if (entry->function == FUNCTION_FLAT_ARRAY_LEN)
         return compile_length(x, node, values);
     return compile_field(x, part, node, values);
@@ -302,13 +314,15 @@ compile_subquery_field(struct exec *x, const struct part *part, const struct que
         st = subquery_values(x, entry->subquery, &values);
     if (st == ANX_OK)
         st = check_arguments(x, entry->condition, values.n);
+    if (st == ANX_OK && entry->function == FUNCTION_FLAT_ARRAY_LEN)
+        return compile_length(x, node, values);
     return st == ANX_OK ? compile_field(x, part, node, values) : st;
 }
 
 static anx_status
 compile_subquery_values(struct exec *x, const struct query_entry *entry, struct where_node *node)
 {
-    struct values values;
+    struct values values, right;
     struct operand operand;
     bool is_true = false;
     anx_status st;
@@ -320,7 +334,9 @@ compile_subquery_values(struct exec *x, const struct query_entry *entry, struct 
     }
     st = subquery_values(x, entry->subquery, &values);
     if (st == ANX_OK)
-        st = operand_init(x, entry->condition, entry->values, NULL, &operand);
+        st = right_values(x, entry, &right);
+    if (st == ANX_OK)
+        st = operand_init(x, entry->condition, right, NULL, &operand);
     if (st == ANX_OK)
         make_constant(node, condition_holds_any(entry->condition, values, &operand, NULL));
     return st;

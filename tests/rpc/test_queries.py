@@ -77,6 +77,9 @@ class Where(Case):
             ("subquery as a value", q().field_sub("id", "eq", Query("items").aggregate("max", "id")), lambda i: i["id"] == 99),
             ("subquery is not empty", q().sub(Query("cats").where("id", "eq", 1), "any").where("id", "lt", 2), lambda i: i["id"] < 2),
             ("subquery compared", q().sub(Query("cats").aggregate("max", "id"), "eq", 3).where("id", "lt", 2), lambda i: i["id"] < 2),
+            ("array length of a subquery's value", q().add(36, 2, 1, vstr("tags"), 0, 0, 2, 1, 3, vstr(Query("items").select("n").where("id", "eq", 2).pack(end=False))).where("id", "lt", 3),
+             lambda i: i["id"] < 3),
+            ("subquery before now", q().add(36, 3, vstr(Query("items").select("n").pack(end=False)), 2, 3, 2, 0, 1, variant("sec"), 1).where("id", "lt", 2), lambda i: i["id"] < 2),
             ("array length", q().add(36, 2, 1, vstr("tags"), 0, 0, 2, 1, 1, 1, variant(I64(2))).where("id", "lt", 5), lambda i: i["id"] < 5),
         ]
         for name, query, test in table:
