@@ -2,8 +2,8 @@
  *
  * A full-text condition gives the rows it found, best first, like a KNN condition; the rest of WHERE filters
  * them. In a hybrid query both run over the whole index; a row's rank is then made of its place in both lists
- * (reciprocal rank fusion, Cormack and others, SIGIR 2009) or of both ranks (a linear expression). Joined with AND a row
- * must be in both lists, with OR in either.
+ * (reciprocal rank fusion, Cormack and others, SIGIR 2009) or of both ranks (a linear expression). Joined
+ * with AND a row must be in both lists, with OR in either.
  *
  * In a joined query there are no ranks: the condition only filters. */
 #include <stdlib.h>
@@ -52,8 +52,8 @@ fulltext_search(struct exec *x, const struct ns_index *index, anx_text query, st
 
 /* The text that a condition asks for. Clients may give a second value, which has no meaning any more. */
 anx_status
-fulltext_query(struct exec *x, const struct ns_index *index, enum query_condition condition, struct values values,
-               anx_text *out)
+fulltext_query(struct exec *x, const struct ns_index *index, enum query_condition condition,
+               struct values values, anx_text *out)
 {
     bool is_fine = (condition == COND_EQ || condition == COND_SET) && (values.n == 1 || values.n == 2);
 
@@ -127,9 +127,10 @@ fulltext_rows(struct exec *x, const struct ns_index *index, anx_text query, cons
 static anx_status
 fail_form(struct exec *x)
 {
-    return anx_fail(x->err, ANX_E_NOT_VALID,
-                    "In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * "
-                    "rank(index2) + c'");
+    return anx_fail(
+        x->err, ANX_E_NOT_VALID,
+        "In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * "
+        "rank(index2) + c'");
 }
 
 static anx_status
@@ -287,8 +288,13 @@ list_both(const struct vector_hit *knn, size_t n_knn, const struct text_found *t
             const struct fused *text_side = first->has_text ? first : &out[i];
             const struct fused *knn_side = first->has_text ? &out[i] : first;
 
-            *first = (struct fused) { first->row,           true, true, text_side->text_place, knn_side->knn_place,
-                                      text_side->text_rank, knn_side->knn_rank };
+            *first = (struct fused){ first->row,
+                                     true,
+                                     true,
+                                     text_side->text_place,
+                                     knn_side->knn_place,
+                                     text_side->text_rank,
+                                     knn_side->knn_rank };
         } else {
             out[kept++] = out[i];
         }

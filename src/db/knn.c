@@ -267,7 +267,8 @@ is_candidate(const struct candidates *candidates, uint32_t row)
 }
 
 anx_status
-knn_filter(struct exec *x, struct part *part, struct vector_hit *items, size_t n, size_t need, struct hits *out)
+knn_filter(struct exec *x, struct part *part, struct vector_hit *items, size_t n, size_t need,
+           struct hits *out)
 {
     struct candidates candidates;
     size_t n_kept = 0;

@@ -63,7 +63,8 @@ index_fini(struct ns_index *index)
 }
 
 anx_status
-index_build_empty(struct ns *ns, const struct ns_index *list, size_t n, struct ns_index *index, anx_error *err)
+index_build_empty(struct ns *ns, const struct ns_index *list, size_t n, struct ns_index *index,
+                  anx_error *err)
 {
     if (index_def_is_vector(index->def))
         return vector_create(ns, index, &index->vector, err);

@@ -186,7 +186,8 @@ collect(void *context, const struct doc_node *node, const uint32_t *positions, s
 }
 
 static anx_status
-read_texts(const struct row_texts *t, struct doc doc, anx_arena *arena, struct text_field **out, anx_error *err)
+read_texts(const struct row_texts *t, struct doc doc, anx_arena *arena, struct text_field **out,
+           anx_error *err)
 {
     struct collecting c = { .arena = arena };
 

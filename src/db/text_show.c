@@ -1,7 +1,7 @@
 /* Select functions: snippets and highlights in the place of the texts that a full-text condition found.
  *
- * The documents to be shown are made when the rows are known, before anything is printed, so that every printer
- * shows the same. */
+ * The documents to be shown are made when the rows are known, before anything is printed, so that every
+ * printer shows the same. */
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -29,7 +29,8 @@ struct text_shows {
 
 /* ---- Compiling ---- */
 
-/* "field.call(...)", "field = call(...)": at the first "." or "=" whose rest is a call, since names may have dots. */
+/* "field.call(...)", "field = call(...)": at the first "." or "=" whose rest is a call, since names may have
+ * dots. */
 static bool
 cut_call(anx_text text, anx_text *field, anx_text *call)
 {
@@ -111,7 +112,8 @@ add_function(struct exec *x, struct part *part, anx_text function)
     st = text_show_read(call, x->arena, show, x->err);
     if (st == ANX_OK)
         st = find_fields(x, part, name, &bits);
-    for (size_t i = 0; st == ANX_OK && (path = row_texts_path(part->text.index->text, i, &field)) != NULL; i++)
+    for (size_t i = 0; st == ANX_OK && (path = row_texts_path(part->text.index->text, i, &field)) != NULL;
+         i++)
         if (bits >> field & 1) {
             shows->fields[shows->n] = (struct shown_field) { path, field, show };
             shows->paths[shows->n++] = path;

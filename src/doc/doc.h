@@ -109,12 +109,13 @@ size_t doc_visit(struct doc doc, const struct doc_path *path, bool whole, doc_vi
 /* The node itself, arrays not opened. */
 struct doc_node doc_find(struct doc doc, const struct doc_path *path);
 
-/* A copy of a document in *out (its content is replaced), with other texts where the paths [n], at most 64, lead:
- * rewrite gives the text for path number `path`, false when memory is out. Texts in arrays on the way count,
- * other values stay. Vectors keep their places. ANX_E_NOMEM. */
+/* A copy of a document in *out (its content is replaced), with other texts where the paths [n], at most 64,
+ * lead: rewrite gives the text for path number `path`, false when memory is out. Texts in arrays on the way
+ * count, other values stay. Vectors keep their places. ANX_E_NOMEM. */
 typedef bool (*doc_text_fn)(void *context, size_t path, anx_text text, anx_text *out);
 ANX_NODISCARD anx_status doc_rewrite_texts(struct doc doc, const struct doc_path *const *paths, size_t n,
-                                           doc_text_fn rewrite, void *context, anx_buffer *out, anx_error *err);
+                                           doc_text_fn rewrite, void *context, anx_buffer *out,
+                                           anx_error *err);
 
 /* What the indexes of a namespace say about its fields, for parsing and for updates: values on an indexed
  * path are converted to the index's type, checked, collected, and vectors leave the document. Paths come from

@@ -1,5 +1,5 @@
-/* A copy of a document with other texts at some paths. Everything else is copied as it is stored, so vectors stay
- * where they are; only containers on the way to a path get new sizes. */
+/* A copy of a document with other texts at some paths. Everything else is copied as it is stored, so vectors
+ * stay where they are; only containers on the way to a path get new sizes. */
 #include "base/error.h"
 #include "doc/doc_int.h"
 
@@ -105,8 +105,8 @@ copy_children(struct rewriting *r, const struct doc_node *parent, uint64_t paths
 }
 
 anx_status
-doc_rewrite_texts(struct doc doc, const struct doc_path *const *paths, size_t n, doc_text_fn rewrite, void *context,
-                  anx_buffer *out, anx_error *err)
+doc_rewrite_texts(struct doc doc, const struct doc_path *const *paths, size_t n, doc_text_fn rewrite,
+                  void *context, anx_buffer *out, anx_error *err)
 {
     struct rewriting r = { paths, n < PATHS_MAX ? n : PATHS_MAX, rewrite, context, out, false };
     struct doc_node root = doc_root(doc);

@@ -1,5 +1,5 @@
-/* What was found, in the text it was found in: the text is cut into words again and its words are looked up, so
- * the index need not keep bytes. */
+/* What was found, in the text it was found in: the text is cut into words again and its words are looked up,
+ * so the index need not keep bytes. */
 #include <stdlib.h>
 
 #include "doc/characters.h"
@@ -111,8 +111,8 @@ see_words(struct finder *f, anx_text text, struct seen **out, size_t *n)
             *out = more;
             capacity *= 2;
         }
-        (*out)[(*n)++] = (struct seen) { words_find(&f->index->words, token.word), token.position, token.begin,
-                                         token.end };
+        (*out)[(*n)++] =
+            (struct seen){ words_find(&f->index->words, token.word), token.position, token.begin, token.end };
     }
     return *out ? ANX_OK : fail_memory(f->err);
 }
@@ -150,7 +150,9 @@ anx_status
 text_find_areas(const struct text_index *index, const struct text_marks *marks, size_t field, anx_text text,
                 anx_arena *arena, struct text_area **out, size_t *n, anx_error *err)
 {
-    struct finder f = { .index = index, .marks = marks, .field = (uint64_t) 1 << field, .arena = arena, .err = err };
+    struct finder f = {
+        .index = index, .marks = marks, .field = (uint64_t) 1 << field, .arena = arena, .err = err
+    };
     struct seen *seen;
     size_t n_seen, most = index->config->max_areas < 0 ? SIZE_MAX : (size_t) index->config->max_areas;
     anx_status st = see_words(&f, text, &seen, &n_seen);
@@ -405,8 +407,8 @@ piece(anx_text text, size_t from, size_t to)
 
 /* text[from, to) with the areas [i, j) marked. */
 static void
-print_marked(const struct text_show *show, anx_text text, size_t from, size_t to, const struct text_area *areas,
-             size_t n, anx_buffer *out)
+print_marked(const struct text_show *show, anx_text text, size_t from, size_t to,
+             const struct text_area *areas, size_t n, anx_buffer *out)
 {
     for (size_t i = 0; i < n; i++) {
         anx_buffer_text(out, piece(text, from, areas[i].begin));

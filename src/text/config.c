@@ -150,7 +150,8 @@ read_option(struct reader *r, const struct json_node *object, const struct optio
 }
 
 static void
-read_options(struct reader *r, const struct json_node *object, const struct option *list, size_t n, void *base)
+read_options(struct reader *r, const struct json_node *object, const struct option *list, size_t n,
+             void *base)
 {
     for (size_t i = 0; i < n; i++) {
         store_option(base, &list[i], list[i].standard);

@@ -184,7 +184,8 @@ find_stems(struct expander *e, anx_text text, float percent, struct forms *out)
         for (uint32_t i = 0; st == ANX_OK && i < words->n; i++) {
             if (words->stems[l][i] != hash || !words->list[i].text)
                 continue;
-            if (anx_text_equal(stem_word(e->stemmers[l], word_text(&words->list[i])), (anx_text) { copy, size }))
+            if (anx_text_equal(stem_word(e->stemmers[l], word_text(&words->list[i])),
+                               (anx_text){ copy, size }))
                 st = forms_add(e, out, i, less);
         }
     }
@@ -223,17 +224,20 @@ find_spelling(struct expander *e, const struct spelling *s, struct forms *out)
 
 /* The keys of both layouts, and Cyrillic letters in Latin ones; the longest come first. */
 static const char keys_latin[] = "qwertyuiopasdfghjklzxcvbnm";
-static const char *const keys_cyrillic[] = { "й", "ц", "у", "к", "е", "н", "г", "ш", "щ", "з", "ф", "ы", "в",
-                                             "а", "п", "р", "о", "л", "д", "я", "ч", "с", "м", "и", "т", "ь" };
+static const char *const keys_cyrillic[] = {
+    "й", "ц", "у", "к", "е", "н", "г", "ш", "щ", "з", "ф", "ы", "в",
+    "а", "п", "р", "о", "л", "д", "я", "ч", "с", "м", "и", "т", "ь"
+};
 static const struct {
     const char *latin, *cyrillic;
 } letters[] = {
-    { "shch", "щ" }, { "sch", "щ" }, { "zh", "ж" }, { "kh", "х" }, { "ch", "ч" }, { "sh", "ш" }, { "ts", "ц" },
-    { "yu", "ю" },   { "ya", "я" },  { "yo", "е" }, { "ju", "ю" }, { "ja", "я" }, { "a", "а" },  { "b", "б" },
-    { "v", "в" },    { "g", "г" },   { "d", "д" },  { "e", "е" },  { "z", "з" },  { "i", "и" },  { "j", "й" },
-    { "k", "к" },    { "l", "л" },   { "m", "м" },  { "n", "н" },  { "o", "о" },  { "p", "п" },  { "r", "р" },
-    { "s", "с" },    { "t", "т" },   { "u", "у" },  { "f", "ф" },  { "h", "х" },  { "c", "ц" },  { "y", "ы" },
-    { "w", "в" },    { "q", "к" },   { "x", "кс" }, { "e", "э" },  { "", "ь" },   { "", "ъ" },
+    { "shch", "щ" }, { "sch", "щ" }, { "zh", "ж" }, { "kh", "х" }, { "ch", "ч" }, { "sh", "ш" },
+    { "ts", "ц" },   { "yu", "ю" },  { "ya", "я" }, { "yo", "е" }, { "ju", "ю" }, { "ja", "я" },
+    { "a", "а" },    { "b", "б" },   { "v", "в" },  { "g", "г" },  { "d", "д" },  { "e", "е" },
+    { "z", "з" },    { "i", "и" },   { "j", "й" },  { "k", "к" },  { "l", "л" },  { "m", "м" },
+    { "n", "н" },    { "o", "о" },   { "p", "п" },  { "r", "р" },  { "s", "с" },  { "t", "т" },
+    { "u", "у" },    { "f", "ф" },   { "h", "х" },  { "c", "ц" },  { "y", "ы" },  { "w", "в" },
+    { "q", "к" },    { "x", "кс" },  { "e", "э" },  { "", "ь" },   { "", "ъ" },
 };
 
 static bool
@@ -332,8 +336,8 @@ find_other_letters(struct expander *e, const struct query_word *word, struct for
 /* The words of a text, each with its forms, to be found together. Nothing is added when one of them has none,
  * or when there is no word at all. A single one becomes forms of the word itself. */
 static anx_status
-add_group(struct expander *e, anx_text text, float percent, uint32_t distance, bool has_forms, struct forms *out,
-          struct form_group **groups)
+add_group(struct expander *e, anx_text text, float percent, uint32_t distance, bool has_forms,
+          struct forms *out, struct form_group **groups)
 {
     const struct text_config *config = e->index->config;
     struct form_group *group = anx_arena_array(e->arena, 1, sizeof(*group));
@@ -369,7 +373,8 @@ add_group(struct expander *e, anx_text text, float percent, uint32_t distance, b
 }
 
 static anx_status
-find_synonyms(struct expander *e, const struct query_word *word, struct forms *out, struct form_group **groups)
+find_synonyms(struct expander *e, const struct query_word *word, struct forms *out,
+              struct form_group **groups)
 {
     const struct text_config *config = e->index->config;
     float percent = (float) config->ranking.synonyms;
@@ -398,7 +403,9 @@ find_parts(struct expander *e, const struct query_word *word, struct forms *out,
     const unsigned char *at = (const unsigned char *) word->word.data, *end = at + word->word.size;
     char joined[WORD_MAX + 1], spaced[WORD_MAX + 1];
     size_t n_joined = 0, n_spaced = 0;
-    struct spelling s = { .word = word, .percent = (float) config->ranking.delimited, .has_forms = !word->is_typo };
+    struct spelling s = { .word = word,
+                          .percent = (float) config->ranking.delimited,
+                          .has_forms = !word->is_typo };
     anx_status st;
 
     while (at < end) {
@@ -428,7 +435,8 @@ static anx_status
 find_halves(struct expander *e, const struct query_word *word, struct forms *out, struct form_group **groups)
 {
     const struct words *words = &e->index->words;
-    const unsigned char *start = (const unsigned char *) word->word.data, *at = start, *end = start + word->word.size;
+    const unsigned char *start = (const unsigned char *) word->word.data, *at = start,
+                        *end = start + word->word.size;
     anx_status st = ANX_OK;
 
     for (size_t n = 1; st == ANX_OK && at < end; n++) {

@@ -96,8 +96,9 @@ add_text(struct text_index *index, size_t field, anx_text text, uint32_t *positi
             continue;
         st = words_add(&index->words, token.word, &word, err);
         if (st == ANX_OK)
-            st = add_token(c, (uint64_t) word << 32 | (uint32_t) field << PLACE_FIELD_SHIFT | at << 1 | token.is_part,
-                           err);
+            st = add_token(
+                c, (uint64_t) word << 32 | (uint32_t) field << PLACE_FIELD_SHIFT | at << 1 | token.is_part,
+                err);
         if (st != ANX_OK)
             return st;
         c->lengths[field] += !token.is_part;
@@ -189,7 +190,8 @@ reserve(struct text_index *index, uint32_t row, anx_error *err)
             return fail_memory(err);
         index->lengths = lengths;
         memset(rows + index->capacity, 0, (capacity - index->capacity) * sizeof(*rows));
-        memset(lengths + index->capacity * n_field, 0, (capacity - index->capacity) * n_field * sizeof(*lengths));
+        memset(lengths + index->capacity * n_field, 0,
+               (capacity - index->capacity) * n_field * sizeof(*lengths));
         index->capacity = capacity;
     }
     if (bytes > c->byte_capacity) {
@@ -303,8 +305,8 @@ leave_word(struct text_index *index, uint32_t number, uint32_t row)
 
 /* The row out of the words of `old` that the change does not have. */
 static void
-leave_old_words(struct text_index *index, const struct row_words *old, uint32_t row, const struct word_change *kept,
-                size_t n_kept)
+leave_old_words(struct text_index *index, const struct row_words *old, uint32_t row,
+                const struct word_change *kept, size_t n_kept)
 {
     const uint8_t *at = old->bytes;
     uint32_t word = 0;
@@ -415,7 +417,8 @@ text_index_memory(const struct text_index *index)
 
     sum += w->capacity * (sizeof(*w->list) + sizeof(*w->signatures) + w->n_stemmer * sizeof(uint32_t));
     sum += index->capacity * (sizeof(*index->rows) + index->config->n_field * sizeof(*index->lengths));
-    sum += c->token_capacity * sizeof(*c->tokens) + c->change_capacity * sizeof(*c->changes) + c->byte_capacity;
+    sum +=
+        c->token_capacity * sizeof(*c->tokens) + c->change_capacity * sizeof(*c->changes) + c->byte_capacity;
     for (uint32_t i = 0; i < w->n; i++)
         sum += entries_memory(&w->list[i].rows);
     return sum;
@@ -503,13 +506,14 @@ text_index_check(const struct text_index *index, anx_error *err)
                           (unsigned long long) sum, (unsigned long long) index->total_lengths[f]);
     }
     if (st == ANX_OK && (n_row != index->n_row || n_listed != n_entry))
-        st = anx_fail(err, ANX_E_CORRUPT, "%zu rows of %zu, %zu entries of %zu", n_row, index->n_row, n_listed,
-                      n_entry);
+        st = anx_fail(err, ANX_E_CORRUPT, "%zu rows of %zu, %zu entries of %zu", n_row, index->n_row,
+                      n_listed, n_entry);
     return st;
 }
 
 anx_status
-text_index_check_row(const struct text_index *index, uint32_t row, const struct text_field *fields, anx_error *err)
+text_index_check_row(const struct text_index *index, uint32_t row, const struct text_field *fields,
+                     anx_error *err)
 {
     const struct row_words *words = row < index->capacity ? index->rows[row] : NULL;
 

@@ -1,8 +1,9 @@
 /* The rows that have one word, with the places of the word in each: blocks of compressed entries.
  *
- * A change is prepared first and made later: what it needs is allocated by entries_begin (a new block in the place of
- * an old one, or two, or none when the entry fits behind the last), so that entries_commit cannot fail. Taking an
- * entry out rewrites its block in place: the two distances around it become one that is never longer. */
+ * A change is prepared first and made later: what it needs is allocated by entries_begin (a new block in the
+ * place of an old one, or two, or none when the entry fits behind the last), so that entries_commit cannot
+ * fail. Taking an entry out rewrites its block in place: the two distances around it become one that is never
+ * longer. */
 #include "text/text_int.h"
 
 enum { BLOCK_ENTRIES = 128, BLOCK_BYTES = 1024, BLOCK_FIRST = 16, ENTRY_HEAD = 5 };

@@ -1,5 +1,5 @@
-/* Searching: every part of the query becomes a list of rows with ranks, in order of rows; the lists are merged; what
- * is left is put in order of rank. The formula of a rank is in README.md. */
+/* Searching: every part of the query becomes a list of rows with ranks, in order of rows; the lists are
+ * merged; what is left is put in order of rank. The formula of a rank is in README.md. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -422,7 +422,8 @@ unite(struct search *s, struct matches *into, const struct matches *more)
     if (!items)
         return fail_memory(s);
     while (i < into->n || j < more->n) {
-        bool takes_more = i == into->n || (j < more->n && compare_matches(&more->items[j], &into->items[i]) < 0);
+        bool takes_more =
+            i == into->n || (j < more->n && compare_matches(&more->items[j], &into->items[i]) < 0);
         const struct match *next = takes_more ? &more->items[j++] : &into->items[i++];
 
         if (n == 0 || items[n - 1].row != next->row)
@@ -512,7 +513,9 @@ find_group(struct search *s, const struct query_part *part, const struct query_w
            const struct form_group *group, struct matches *out)
 {
     struct matches *words = anx_arena_array(s->arena, group->n, sizeof(*words)), found;
-    struct together t = { .words = words, .n = group->n, .distance = group->distance, .share = 1.0 / (double) group->n };
+    struct together t = {
+        .words = words, .n = group->n, .distance = group->distance, .share = 1.0 / (double) group->n
+    };
     anx_status st = ANX_OK;
 
     if (!words)
@@ -710,7 +713,8 @@ keep_required(const struct search *s, struct candidates *c)
 
         if (one->n_and < n_and)
             continue;
-        if (one->n_part == n_part && index_length(s->index, one->last.row, one->last.field) == s->query.n_word)
+        if (one->n_part == n_part &&
+            index_length(s->index, one->last.row, one->last.field) == s->query.n_word)
             one->last.rank *= (float) s->config->full_match_boost;
         if (one->last.rank >= (float) s->config->min_rank)
             c->items[n++] = *one;

@@ -1,5 +1,5 @@
-/* Words that are not indexed unless a configuration says otherwise: what the original leaves out in English and
- * Russian. Each ends with a zero byte, the list with an empty word. */
+/* Words that are not indexed unless a configuration says otherwise: what the original leaves out in English
+ * and Russian. Each ends with a zero byte, the list with an empty word. */
 #include "text/text_int.h"
 
 const char text_stop_words_en[] =

@@ -78,8 +78,8 @@ struct text_found {
     size_t n;
     const struct text_marks *marks;
 };
-/* goes_on (may be NULL) is asked now and then; false ends the search with ANX_E_CANCELLED. Everything of *out is
- * in the arena. ANX_E_PARSE_DSL, ANX_E_PARAMS (the query; texts that clients know), ANX_E_LOGIC (unknown
+/* goes_on (may be NULL) is asked now and then; false ends the search with ANX_E_CANCELLED. Everything of *out
+ * is in the arena. ANX_E_PARSE_DSL, ANX_E_PARAMS (the query; texts that clients know), ANX_E_LOGIC (unknown
  * field), ANX_E_NOMEM. */
 ANX_NODISCARD anx_status text_search(const struct text_index *index, anx_text query,
                                      bool (*goes_on)(void *context), void *context, anx_arena *arena,
@@ -105,8 +105,9 @@ struct text_show {
     bool with_area;                 /* "[B,E]" in characters in front of a snippet */
     anx_text left_bound, right_bound; /* characters at which a snippet may begin and end earlier */
 };
-/* "highlight(<b>,</b>)", "snippet(<b>,</b>,5,5[,pre[,post]])", "snippet_n('<b>','</b>',5,5,pre_delim='{',...)":
- * the call without the field. Texts of *out are in the arena. ANX_E_PARAMS. */
+/* "highlight(<b>,</b>)", "snippet(<b>,</b>,5,5[,pre[,post]])",
+ * "snippet_n('<b>','</b>',5,5,pre_delim='{',...)": the call without the field. Texts of *out are in the
+ * arena. ANX_E_PARAMS. */
 ANX_NODISCARD anx_status text_show_read(anx_text call, anx_arena *arena, struct text_show *out,
                                         anx_error *err);
 /* The text as it is to be shown. areas NULL and n 0: nothing was found; highlight then gives the text itself,

@@ -135,8 +135,8 @@ struct entry_change {
     const uint8_t *places; /* borrowed until done: n and distances */
     uint32_t size;
 };
-ANX_NODISCARD anx_status entries_begin(struct word_entries *rows, uint32_t row, const uint8_t *places, uint32_t size,
-                                    struct entry_change *change, anx_error *err);
+ANX_NODISCARD anx_status entries_begin(struct word_entries *rows, uint32_t row, const uint8_t *places,
+                                       uint32_t size, struct entry_change *change, anx_error *err);
 void entries_commit(struct word_entries *rows, struct entry_change *change);
 void entries_abort(struct entry_change *change);
 bool entries_has(const struct word_entries *rows, uint32_t row);

@@ -1,10 +1,10 @@
 /* Typos: two words are taken for one when they become the same after leaving out letters of either.
  *
- * max_typos N allows N letters in all, and half of them (rounded up) in one word. A letter left out of each word at
- * one place is a letter typed wrong; out of one word alone, a letter missing or too many; the same letter out of
- * neighboring places, two letters exchanged. Letters are left out where the words differ first, which finds the
- * fewest. The k-th letters left out of both words belong together and may be as far apart as max_typo_distance
- * says, or max_symbol_permutation_distance when they are the same letter. */
+ * max_typos N allows N letters in all, and half of them (rounded up) in one word. A letter left out of each
+ * word at one place is a letter typed wrong; out of one word alone, a letter missing or too many; the same
+ * letter out of neighboring places, two letters exchanged. Letters are left out where the words differ first,
+ * which finds the fewest. The k-th letters left out of both words belong together and may be as far apart as
+ * max_typo_distance says, or max_symbol_permutation_distance when they are the same letter. */
 #include "text/text_int.h"
 
 #include <stdlib.h>

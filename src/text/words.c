@@ -1,7 +1,7 @@
 /* The dictionary: word <-> number. A hash table finds whole words; patterns and typos go over an array of
- * signatures, eight bytes per word, which say which pairs of letters a word has. At half a nanosecond per word
- * that is quicker than it sounds, needs no order and no rebuilding, and a change of the dictionary costs one
- * store. Beside it stand, per stemmer, hashes of stems. */
+ * signatures, eight bytes per word, which say which pairs of letters a word has. At half a nanosecond per
+ * word that is quicker than it sounds, needs no order and no rebuilding, and a change of the dictionary costs
+ * one store. Beside it stand, per stemmer, hashes of stems. */
 #include "text/text_int.h"
 
 #include <libstemmer.h>
@@ -16,9 +16,10 @@ enum { FIRST_WORDS = 64 };
 static const struct {
     const char *ours, *theirs;
 } languages[] = {
-    { "en", "english" }, { "ru", "russian" },    { "nl", "dutch" },     { "fin", "finnish" }, { "de", "german" },
-    { "da", "danish" },  { "fr", "french" },     { "it", "italian" },   { "hu", "hungarian" }, { "no", "norwegian" },
-    { "pt", "portuguese" }, { "ro", "romanian" }, { "es", "spanish" },  { "sv", "swedish" },  { "tr", "turkish" },
+    { "en", "english" },   { "ru", "russian" },   { "nl", "dutch" },      { "fin", "finnish" },
+    { "de", "german" },    { "da", "danish" },    { "fr", "french" },     { "it", "italian" },
+    { "hu", "hungarian" }, { "no", "norwegian" }, { "pt", "portuguese" }, { "ro", "romanian" },
+    { "es", "spanish" },   { "sv", "swedish" },   { "tr", "turkish" },
 };
 
 static struct sb_stemmer *

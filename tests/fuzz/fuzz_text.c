@@ -1,5 +1,6 @@
-/* Fuzz target: full-text queries and texts. The first line is a query, the next a select function, the rest the
- * texts of rows, a line each. All are indexed, changed and removed again; whatever the query finds is marked. */
+/* Fuzz target: full-text queries and texts. The first line is a query, the next a select function, the rest
+ * the texts of rows, a line each. All are indexed, changed and removed again; whatever the query finds is
+ * marked. */
 #include <stdint.h>
 #include <string.h>
 
@@ -50,7 +51,8 @@ search(const struct text_index *index, anx_text query, anx_text call, const anx_
 
         if (found.hits[i].row >= ROWS_MAX || !(found.hits[i].rank >= 1 && found.hits[i].rank <= 255))
             __builtin_trap();
-        if (text_find_areas(index, found.marks, 0, texts[found.hits[i].row], arena, &areas, &n, &err) != ANX_OK)
+        if (text_find_areas(index, found.marks, 0, texts[found.hits[i].row], arena, &areas, &n, &err) !=
+            ANX_OK)
             continue;
         anx_buffer_init(&out, NULL, 1 << 24);
         if (shows)

@@ -1,5 +1,5 @@
-/* Full-text conditions in queries, hybrid queries, merging by rank, select functions, and the index following its
- * documents. */
+/* Full-text conditions in queries, hybrid queries, merging by rank, select functions, and the index following
+ * its documents. */
 #include "test_select_fixture.h"
 
 #include "db/data.h"
@@ -17,8 +17,10 @@ static const char t_definition[] =
     VECTOR_INDEX("ip", "vec_bf", "1", "inner_product")
     "]}";
 static const char t_documents[] =
-    "{\"id\":1,\"n\":1,\"txt\":\"walrus\",\"title\":\"North sea\",\"v\":[0,0],\"ip\":[1],\"tags\":[\"cold sea\",\"fat\"]}"
-    "{\"id\":2,\"n\":2,\"txt\":\"otter walrus\",\"title\":\"River\",\"deep\":{\"note\":\"north bank\"},\"v\":[1,0],\"ip\":[2]}"
+    "{\"id\":1,\"n\":1,\"txt\":\"walrus\",\"title\":\"North sea\",\"v\":[0,0],\"ip\":[1],\"tags\":[\"cold "
+    "sea\",\"fat\"]}"
+    "{\"id\":2,\"n\":2,\"txt\":\"otter walrus\",\"title\":\"River\",\"deep\":{\"note\":\"north "
+    "bank\"},\"v\":[1,0],\"ip\":[2]}"
     "{\"id\":3,\"n\":3,\"txt\":\"otter\",\"title\":\"\",\"v\":[2,0],\"ip\":[3],\"tags\":[\"sea\"]}"
     "{\"id\":4,\"n\":4,\"txt\":\"heron\",\"title\":\"Lake\",\"v\":[3,0],\"ip\":[4]}"
     "{\"id\":5,\"n\":5,\"txt\":\"walrus heron crane\",\"title\":\"Shore\",\"v\":[9,0],\"ip\":[5]}";
@@ -27,7 +29,8 @@ static const char u_definition[] =
     INDEX_WITH("id", "int", "hash", "\"is_pk\":true") ","
     INDEX("txt", "string", "text") ","
     VECTOR_INDEX("v", "hnsw", "2", "l2") "]}";
-static const char u_documents[] = "{\"id\":11,\"txt\":\"the walrus\",\"v\":[0,1]}{\"id\":12,\"txt\":\"otter\",\"v\":[9,9]}";
+static const char u_documents[] =
+    "{\"id\":11,\"txt\":\"the walrus\",\"v\":[0,1]}{\"id\":12,\"txt\":\"otter\",\"v\":[9,9]}";
 
 static int
 set_up(void **state)
@@ -77,13 +80,16 @@ texts_are_found(void **state)
         { "WHERE NOT txt = 'walrus'", "500 NOT operation is not allowed with fulltext index: 'txt'" },
         { "WHERE n = 1 OR (txt = 'walrus' AND n = 2)",
           "500 OR and NOT operations are not allowed with bracket containing fulltext or knn condition" },
-        { "WHERE txt > 'walrus'", "400 Full text index (txt) support only EQ or SET condition with 1 or 2 parameter" },
-        { "WHERE txt = '-walrus'", "400 Fulltext query can not contain only 'NOT' terms (i.e. terms with minus)" },
+        { "WHERE txt > 'walrus'",
+          "400 Full text index (txt) support only EQ or SET condition with 1 or 2 parameter" },
+        { "WHERE txt = '-walrus'",
+          "400 Fulltext query can not contain only 'NOT' terms (i.e. terms with minus)" },
         { "WHERE txt = '\"walrus'", "400 No closing quote in full text search query DSL" },
         { "WHERE both = '@n north'", "500 Field 'n' is not included into fulltext index" },
-        { "WHERE txt = 'walrus' AND v IS NOT NULL",
-          "400 KNN or FullText cannot be mixed with conditions for a floating-point vector field in a query" },
-        { "WHERE txt = 'walrus' ORDER BY 'rank(v)'", "400 Rank by not used in query fulltext of vector index 'v'" },
+        { "WHERE txt = 'walrus' AND v IS NOT NULL", "400 KNN or FullText cannot be mixed with conditions for "
+                                                    "a floating-point vector field in a query" },
+        { "WHERE txt = 'walrus' ORDER BY 'rank(v)'",
+          "400 Rank by not used in query fulltext of vector index 'v'" },
         { "WHERE txt = 'walrus' ORDER BY 'RRF()'",
           "400 Reciprocal rank fusion (RRF) is allowed in hybrid queries only" },
     };
@@ -97,20 +103,25 @@ both_conditions_make_one_rank(void **state)
 {
     static const struct fixture_case cases[] = {
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3)", "1,2" },
-        { "WHERE txt = 'heron' OR KNN(v, [0,0], k=2)", "4,1,5,2" }, /* 1/61 and 1/62, twice each: the larger row first */
+        { "WHERE txt = 'heron' OR KNN(v, [0,0], k=2)",
+          "4,1,5,2" }, /* 1/61 and 1/62, twice each: the larger row first */
         { "WHERE txt = 'heron' OR KNN(v, [0,0], k=2) LIMIT 2 OFFSET 1", "1,5" },
         { "WHERE txt = 'heron' OR KNN(v, [0,0], k=2) ORDER BY 'RRF()'", "2,5,1,4" },
         { "WHERE txt = 'none' OR KNN(v, [2.25,0], k=3)", "3,4,2" },
         { "WHERE (txt = 'walrus' OR KNN(v, [0,0], k=3)) AND n > 1", "2,5,3" },
         { "WHERE (txt = 'walrus') AND (KNN(v, [0,0], k=3))", "1,2" },
-        { "WHERE txt = 'none' OR KNN(v, [0,0], k=3) ORDER BY '0 * rank(txt) - 2 * rank(v) + 1' DESC", "1,2,3" },
+        { "WHERE txt = 'none' OR KNN(v, [0,0], k=3) ORDER BY '0 * rank(txt) - 2 * rank(v) + 1' DESC",
+          "1,2,3" },
         { "WHERE txt = 'none' OR KNN(v, [0,0], k=3) ORDER BY '-rank(v)*2 + rank(txt)/1' DESC",
-          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * rank(index2) + c'" },
+          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * "
+          "rank(index2) + c'" },
         { "WHERE txt = 'crane' OR KNN(ip, [1], k=2) ORDER BY 'rank(txt, 1000) + rank(ip, 7)' DESC", "4,5" },
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY id",
-          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * rank(index2) + c'" },
+          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * "
+          "rank(index2) + c'" },
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY 'RRF()', id",
-          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * rank(index2) + c'" },
+          "400 In hybrid query ordering expression should be 'RRF()' or in form 'a * rank(index1) + b * "
+          "rank(index2) + c'" },
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY 'rank(txt) + rank(ip)'",
           "400 Rank by not used in query fulltext of vector index 'ip'" },
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY 'rank(txt) + rank(n)'",
@@ -118,9 +129,11 @@ both_conditions_make_one_rank(void **state)
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY 'rank()'",
           "400 Sorting by rank() is only available for query with single fulltext or knn condition" },
         { "WHERE txt = 'walrus' AND KNN(v, [0,0], k=3) ORDER BY 'rank(txt, x)'",
-          "400 'rank(txt, x)' is not valid sort expression. Parser failed at position 10. Default value of rank "
+          "400 'rank(txt, x)' is not valid sort expression. Parser failed at position 10. Default value of "
+          "rank "
           "function is expected" },
-        { "WHERE txt = 'walrus' AND KNN(v, [0,0])", "400 Streaming KNN search does not support hybrid queries" },
+        { "WHERE txt = 'walrus' AND KNN(v, [0,0])",
+          "400 Streaming KNN search does not support hybrid queries" },
         { "WHERE txt = 'walrus' OR KNN(v, [0,0], k=3) OR n = 1",
           "500 OR operation is not allowed between ranked and not ranked conditions" },
     };
@@ -135,24 +148,31 @@ answers_are_printed(void **state)
     static const struct fixture_case cases[] = {
         { "SELECT id, RANK() FROM t WHERE txt = 'crane' AND KNN(v, [9,1], k=1)",
           "{\"items\":[{\"id\":5,\"rank()\":0.032786883}],\"namespaces\":[\"t\"],\"cache_enabled\":false}" },
-        { "SELECT id, RANK() FROM t WHERE txt = 'none' OR KNN(ip, [2], k=1) ORDER BY 'rank(txt, 7) + 0.5 * rank(ip) - 1'",
+        { "SELECT id, RANK() FROM t WHERE txt = 'none' OR KNN(ip, [2], k=1) ORDER BY 'rank(txt, 7) + 0.5 * "
+          "rank(ip) - 1'",
           "{\"items\":[{\"id\":5,\"rank()\":11.0}],\"namespaces\":[\"t\"],\"cache_enabled\":false}" },
         { "SELECT COUNT(*) FROM t WHERE txt = 'walrus' AND n < 5",
           "{\"items\":[],\"aggregations\":[{\"value\":2.0,\"type\":\"count\",\"fields\":[\"*\"]}],"
           "\"namespaces\":[\"t\"],\"cache_enabled\":true,\"total_items\":2,\"query_total_items\":2}" },
         { "SELECT id FROM u WHERE txt = 'otter' MERGE(SELECT id FROM t WHERE txt = 'heron')",
-          "{\"items\":[{\"id\":12},{\"id\":4},{\"id\":5}],\"namespaces\":[\"u\",\"t\"],\"cache_enabled\":false}" },
+          "{\"items\":[{\"id\":12},{\"id\":4},{\"id\":5}],\"namespaces\":[\"u\",\"t\"],\"cache_enabled\":"
+          "false}" },
         { "SELECT id FROM t WHERE txt = 'walrus' MERGE(SELECT id FROM u WHERE KNN(v, [0,0], k=1))",
-          "400 In merge query without sorting all subqueries should contain fulltext or knn with the same metric "
+          "400 In merge query without sorting all subqueries should contain fulltext or knn with the same "
+          "metric "
           "conditions at the same time: 'fulltext query' VS 'knn with L2 metric query'" },
-        { "SELECT id FROM t WHERE txt = 'crane' OR KNN(v, [0,0], k=1) MERGE(SELECT id FROM u WHERE txt = 'otter' AND "
+        { "SELECT id FROM t WHERE txt = 'crane' OR KNN(v, [0,0], k=1) MERGE(SELECT id FROM u WHERE txt = "
+          "'otter' AND "
           "KNN(v, [9,9], k=1))",
-          "{\"items\":[{\"id\":12},{\"id\":1},{\"id\":5}],\"namespaces\":[\"t\",\"u\"],\"cache_enabled\":false}" },
-        { "SELECT id FROM t WHERE txt = 'crane' OR KNN(v, [0,0], k=1) MERGE(SELECT id FROM u WHERE txt = 'otter' AND "
+          "{\"items\":[{\"id\":12},{\"id\":1},{\"id\":5}],\"namespaces\":[\"t\",\"u\"],\"cache_enabled\":"
+          "false}" },
+        { "SELECT id FROM t WHERE txt = 'crane' OR KNN(v, [0,0], k=1) MERGE(SELECT id FROM u WHERE txt = "
+          "'otter' AND "
           "KNN(v, [9,9], k=1) ORDER BY 'RRF()')",
           "400 All merging queries should have the same ordering (ASC or DESC)" },
         { "SELECT id FROM u LEFT JOIN (SELECT id FROM t WHERE txt = 'crane') ON u.id > t.id WHERE id = 11",
-          "{\"items\":[{\"id\":11,\"joined_t\":[{\"id\":5}]}],\"namespaces\":[\"u\",\"t\"],\"cache_enabled\":false}" },
+          "{\"items\":[{\"id\":11,\"joined_t\":[{\"id\":5}]}],\"namespaces\":[\"u\",\"t\"],\"cache_enabled\":"
+          "false}" },
     };
 
     FIXTURE_EXPECT_ALL(*state, cases);
@@ -198,7 +218,8 @@ functions_show_what_was_found(void **state)
         { "tags", "cold", "\"tags=highlight(<,>)\"", "\"tags\":[\"<cold> sea\",\"fat\"]" },
         { "both", "north", "\"both.highlight(<,>)\"", "\"deep\":{\"note\":\"<north> bank\"}" },
         { "both", "@title north", "\"title.highlight(<,>)\"", "\"title\":\"<North> sea\"" },
-        { "txt", "crane", "\"both.highlight(<,>)\"", "\"txt\":\"walrus heron crane\"" }, /* not what was asked */
+        { "txt", "crane", "\"both.highlight(<,>)\"",
+          "\"txt\":\"walrus heron crane\"" }, /* not what was asked */
         { "txt", "crane", "\"txt.debug_rank()\"", "Select function 'debug_rank' is not available" },
         { "txt", "crane", "\"highlight\"", "Invalid select function 'highlight'" },
     };
@@ -207,7 +228,8 @@ functions_show_what_was_found(void **state)
         char dsl[512];
 
         snprintf(dsl, sizeof(dsl),
-                 "{\"namespace\":\"t\",\"select_filter\":[\"*\"],\"select_functions\":[%s],\"filters\":[{\"field\":\"%s\",\"cond\":"
+                 "{\"namespace\":\"t\",\"select_filter\":[\"*\"],\"select_functions\":[%s],\"filters\":[{"
+                 "\"field\":\"%s\",\"cond\":"
                  "\"eq\",\"value\":\"%s\"}]}",
                  cases[i].functions, cases[i].field, cases[i].query);
         expect_dsl(*state, dsl, cases[i].shown);
@@ -241,12 +263,14 @@ the_index_follows_its_documents(void **state)
     static const char definition[] =
         "{\"name\":\"w\",\"indexes\":[" INDEX_WITH("id", "int", "hash", "\"is_pk\":true") "]}";
     static const char text[] = INDEX("txt", "string", "text");
-    static const char text_without_stems[] = INDEX_WITH("txt", "string", "text", "\"config\":{\"stemmers\":[]}");
+    static const char text_without_stems[] =
+        INDEX_WITH("txt", "string", "text", "\"config\":{\"stemmers\":[]}");
     struct fixture *f = *state;
     char ids[64];
 
     fixture_namespace(f, definition, "w",
-                      "{\"id\":1,\"txt\":\"runs\"}{\"id\":2,\"txt\":\"run\"}{\"id\":3,\"txt\":\"walks\",\"nest\":{\"a\":\"deep\"}}");
+                      "{\"id\":1,\"txt\":\"runs\"}{\"id\":2,\"txt\":\"run\"}{\"id\":3,\"txt\":\"walks\","
+                      "\"nest\":{\"a\":\"deep\"}}");
     set_index(f, text, INDEX_ADD);
     check_all(f, "w");
     fixture_ids(f, "SELECT id FROM w WHERE txt = 'run' ORDER BY id", ids, sizeof(ids));

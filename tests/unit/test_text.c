@@ -107,8 +107,8 @@ texts_are_cut_into_words(void **state)
 
         split_begin(&s, config, anx_text_of(cases[i][0]));
         while (split_next(&s, &token))
-            sprintf(out + strlen(out), "%s%.*s%c%u", out[0] ? " " : "", ANX_TEXT_ARG(token.word),
-                    token.is_part ? '*' : '@', token.position);
+            snprintf(out + strlen(out), sizeof(out) - strlen(out), "%s%.*s%c%u", out[0] ? " " : "",
+                     ANX_TEXT_ARG(token.word), token.is_part ? '*' : '@', token.position);
         assert_string_equal(out, cases[i][1]);
     }
     text_config_destroy(config);
@@ -202,8 +202,9 @@ fields_are_chosen(void **state)
         { "@title,body fox", "1 3 2" }, { "@* fox", "1 3 2" },   { "@body^2,* fox", "3 2 1" },
         { "@+title,+body fox", "3 1 2" }, { "@title fox @body dog", "1 3" },
     };
-    struct text_index *index =
-        index_of("{\"sum_ranks_by_fields_ratio\":0.5,\"fields\":[{\"field_name\":\"body\",\"position_weight\":0}]}", 2);
+    struct text_index *index = index_of(
+        "{\"sum_ranks_by_fields_ratio\":0.5,\"fields\":[{\"field_name\":\"body\",\"position_weight\":0}]}",
+        2);
 
     (void) state;
     put(index, 1, "fox", "dog");
@@ -237,11 +238,11 @@ changes_keep_the_index_whole(void **state)
             memset(texts[row], 0, sizeof(texts[row]));
         } else {
             for (size_t f = 0; f < 2; f++) {
-                char *at = texts[row][f];
+                size_t used = 0;
 
-                *at = '\0';
-                for (uint64_t n = 1 + anx_rng_next(&rng) % 5; n > 0; n--) /* small numbers are frequent */
-                    at += sprintf(at, "w%llux ", (unsigned long long) (anx_rng_next(&rng) % (1 + anx_rng_next(&rng) % WORDS)));
+                for (uint32_t n = 1 + anx_rng_below(&rng, 5); n > 0; n--) /* small numbers are frequent */
+                    used += (size_t) snprintf(texts[row][f] + used, sizeof(texts[row][f]) - used, "w%ux ",
+                                              anx_rng_below(&rng, 1 + anx_rng_below(&rng, WORDS)));
             }
             put(index, row, texts[row][0], texts[row][1]);
         }
@@ -254,14 +255,15 @@ changes_keep_the_index_whole(void **state)
         struct text_found found;
         size_t expected = 0;
 
-        sprintf(query, "=w%ux", w);
-        sprintf(spaced, "w%ux ", w);
+        snprintf(query, sizeof(query), "=w%ux", w);
+        snprintf(spaced, sizeof(spaced), "w%ux ", w);
         for (size_t row = 0; row < ROWS; row++)
             expected += strstr(texts[row][0], spaced) || strstr(texts[row][1], spaced);
         assert_int_equal(text_search(index, anx_text_of(query), NULL, NULL, arena, &found, NULL), ANX_OK);
         assert_int_equal(found.n, expected);
         for (size_t i = 0; i < found.n; i++)
-            assert_true(strstr(texts[found.hits[i].row][0], spaced) || strstr(texts[found.hits[i].row][1], spaced));
+            assert_true(strstr(texts[found.hits[i].row][0], spaced) ||
+                        strstr(texts[found.hits[i].row][1], spaced));
         anx_arena_destroy(arena);
     }
     for (uint32_t row = 0; row < ROWS; row++)
@@ -349,7 +351,8 @@ settings_change_what_is_found(void **state)
         { "{\"stop_words\":[{\"word\":\"under\",\"is_morpheme\":true}]}", "under*", "2" },
         { "{\"stop_words\":[{\"word\":\"under\",\"is_morpheme\":true}]}", "under", "" },
         { "{\"stop_words\":[]}", "under", "1" },
-        { "{\"synonyms\":[{\"tokens\":[\"house\"],\"alternatives\":[\"roof\",\"to forgive\"]}],\"stop_words\":[]}",
+        { "{\"synonyms\":[{\"tokens\":[\"house\"],\"alternatives\":[\"roof\",\"to "
+          "forgive\"]}],\"stop_words\":[]}",
           "house", "1 2" },
         { "{\"max_typos\":0}", "rof~", "" },
         { "{\"max_typos\":1}", "rof~", "1" },
@@ -392,7 +395,8 @@ marks_show_what_was_found(void **state)
         { "rx", "highlight(<,>)", "w(here <rx> fin)d" },
         { "rx", "snippet(<,>,2,3,'!','#')", "!e <rx> fi#" },
         { "rx", "snippet(<b>,</b>,2,0)", "e <b>rx</b> " },
-        { "rx", "snippet_n('<','>',10,2,pre_delim='[',post_delim=']',left_bound='(',right_bound=')',with_area=1)",
+        { "rx",
+          "snippet_n('<','>',10,2,pre_delim='[',post_delim=']',left_bound='(',right_bound=')',with_area=1)",
           "[[2,11]here <rx> f]" },
         { "rx fin", "highlight(<,>)", "w(here <rx> <fin>)d" },
         { "\"rx fin\"", "highlight(<,>)", "w(here <rx fin>)d" },
@@ -422,7 +426,8 @@ marks_show_what_was_found(void **state)
 
         anx_buffer_init(&out, NULL, 1000);
         if (text_show_read(anx_text_of(cases[i].call), arena, &show, &err) == ANX_OK) {
-            assert_int_equal(text_search(index, anx_text_of(cases[i].query), NULL, NULL, arena, &found, &err), ANX_OK);
+            assert_int_equal(text_search(index, anx_text_of(cases[i].query), NULL, NULL, arena, &found, &err),
+                             ANX_OK);
             assert_int_equal(found.n, 1);
             assert_int_equal(
                 text_find_areas(index, found.marks, 0, anx_text_of(text), arena, &areas, &n, &err), ANX_OK);
