@@ -181,7 +181,7 @@ reserve(struct text_index *index, uint32_t row, anx_error *err)
 
         while (capacity <= row)
             capacity *= 2;
-        rows = anx_realloc_array(NULL, index->rows, capacity, sizeof(*rows));
+        rows = anx_realloc_array(NULL, index->rows, capacity, sizeof(struct row_words *));
         if (!rows)
             return fail_memory(err);
         index->rows = rows;
@@ -189,7 +189,7 @@ reserve(struct text_index *index, uint32_t row, anx_error *err)
         if (!lengths)
             return fail_memory(err);
         index->lengths = lengths;
-        memset(rows + index->capacity, 0, (capacity - index->capacity) * sizeof(*rows));
+        memset(rows + index->capacity, 0, (capacity - index->capacity) * sizeof(struct row_words *));
         memset(lengths + index->capacity * n_field, 0,
                (capacity - index->capacity) * n_field * sizeof(*lengths));
         index->capacity = capacity;
@@ -416,7 +416,7 @@ text_index_memory(const struct text_index *index)
     size_t sum = index->rows_bytes + w->text_bytes + w->n_table * sizeof(*w->table);
 
     sum += w->capacity * (sizeof(*w->list) + sizeof(*w->signatures) + w->n_stemmer * sizeof(uint32_t));
-    sum += index->capacity * (sizeof(*index->rows) + index->config->n_field * sizeof(*index->lengths));
+    sum += index->capacity * (sizeof(struct row_words *) + index->config->n_field * sizeof(*index->lengths));
     sum +=
         c->token_capacity * sizeof(*c->tokens) + c->change_capacity * sizeof(*c->changes) + c->byte_capacity;
     for (uint32_t i = 0; i < w->n; i++)

@@ -134,7 +134,8 @@ append(struct block *block, uint32_t row, const uint8_t *places, uint32_t size)
     if (block->n++ == 0)
         block->first = block->last = row;
     block->size += (uint32_t) varint_write(block->bytes + block->size, row - block->last);
-    memcpy(block->bytes + block->size, places, size);
+    if (size > 0)
+        memcpy(block->bytes + block->size, places, size);
     block->size += size;
     block->last = row;
 }
@@ -207,7 +208,7 @@ reserve_blocks(struct word_entries *rows, anx_error *err)
         return ANX_OK;
     while (capacity < rows->n + 2 && rows->n > 0)
         capacity *= 2;
-    blocks = anx_realloc_array(NULL, rows->blocks, capacity, sizeof(*blocks));
+    blocks = anx_realloc_array(NULL, rows->blocks, capacity, sizeof(struct block *));
     if (!blocks)
         return anx_fail(err, ANX_E_NOMEM, "could not allocate the postings of a word");
     rows->blocks = blocks;
@@ -269,7 +270,7 @@ entries_commit(struct word_entries *rows, struct entry_change *change)
         anx_free(NULL, rows->blocks[change->at]);
     if (n_new > 0) {
         memmove(rows->blocks + change->at + n_new, rows->blocks + change->at,
-                (rows->n - change->at) * sizeof(*rows->blocks));
+                (rows->n - change->at) * sizeof(struct block *));
         rows->n += n_new;
     }
     for (uint32_t i = 0; i < change->n_block; i++)
@@ -291,7 +292,7 @@ remove_block(struct word_entries *rows, uint32_t at)
 {
     anx_free(NULL, rows->blocks[at]);
     rows->n--;
-    memmove(rows->blocks + at, rows->blocks + at + 1, (rows->n - at) * sizeof(*rows->blocks));
+    memmove(rows->blocks + at, rows->blocks + at + 1, (rows->n - at) * sizeof(struct block *));
     if (rows->n == 0)
         entries_free(rows);
 }
@@ -359,7 +360,7 @@ entries_free(struct word_entries *rows)
 size_t
 entries_memory(const struct word_entries *rows)
 {
-    size_t sum = rows->capacity * sizeof(*rows->blocks);
+    size_t sum = rows->capacity * sizeof(struct block *);
 
     for (uint32_t i = 0; i < rows->n; i++)
         sum += sizeof(struct block) + rows->blocks[i]->capacity;

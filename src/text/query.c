@@ -365,8 +365,10 @@ text_query_read(const struct text_config *config, anx_text text, anx_arena *aren
                         QUERY_BYTES_MAX);
     out->parts = anx_arena_array(arena, text.size + 1, sizeof(*out->parts));
     r.fields = all_fields(&r);
-    if (!out->parts || !r.fields)
+    if (!out->parts || !r.fields) {
         fail_memory(&r);
+        return r.status;
+    }
     while (r.status == ANX_OK && r.at < r.end) {
         if (is_space(peek(&r)))
             r.at++;

@@ -86,7 +86,7 @@ bool
 typo_match(const struct text_config *config, const uint32_t *a, size_t n_a, const uint32_t *b, size_t n_b,
            unsigned *n)
 {
-    struct pairing t = { .config = config, .a = a, .b = b, .n_a = n_a, .n_b = n_b };
+    struct pairing t = { .config = config, .a = a, .b = b, .n_a = n_a, .n_b = n_b, .out_a = { 0 } };
 
     t.max_a = limit_of(config, config->max_missing);
     t.max_b = limit_of(config, config->max_extra);
