@@ -53,14 +53,14 @@ pair_up(struct pairing *t, size_t i, size_t j)
         return is_allowed(t);
     if (t->n_out_a + t->n_out_b == t->max_sum)
         return false;
-    if (i < t->n_a && t->n_out_a < t->max_a) {
+    if (i < t->n_a && t->n_out_a < t->max_a && t->n_out_a < LEFT_OUT_MAX) {
         t->out_a[t->n_out_a++] = i;
         is_found = pair_up(t, i + 1, j);
         if (is_found)
             return true;
         t->n_out_a--;
     }
-    if (j < t->n_b && t->n_out_b < t->max_b) {
+    if (j < t->n_b && t->n_out_b < t->max_b && t->n_out_b < LEFT_OUT_MAX) {
         t->out_b[t->n_out_b++] = j;
         is_found = pair_up(t, i, j + 1);
         if (is_found)
