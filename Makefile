@@ -2,6 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
+KILLS := 2000
 
 help:
 	@echo "Annex, a vector search system"
@@ -9,6 +10,7 @@ help:
 	@echo "  make run      install what is missing, build, and try it on real data: the place to start"
 	@echo "  make test     install what is missing, build, run every test"
 	@echo "  make build    the program, at build/annex"
+	@echo "  make kills    kill the document database while it writes, $(KILLS) times, and look for losses"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
 	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
 	@echo "  make clean    remove every build folder"
@@ -39,6 +41,11 @@ run: deps
 test: deps
 	@tools/run-tests $(STAGES)
 
+kills: deps
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet tests/test_db_kill
+	@$(BUILD)/tests/test_db_kill $(KILLS)
+
 bench: deps
 	@$(MAKE) --no-print-directory compile
 	@tools/bench $(BUILD)
@@ -54,4 +61,4 @@ install: deps
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: help deps compile build run test bench install clean
+.PHONY: help deps compile build run test kills bench install clean

@@ -16,7 +16,9 @@
 #define PIECE_DOCS 65536
 #define PIECE_EMBEDDED 16384 /* the same where documents are embedded: their vectors wait together. Taste. */
 #define PIECE_BYTES ((size_t) 64 << 20)
-#define DOC_BYTES_SMALL 16 /* for guessing how many documents a text holds: few are smaller */
+/* The shortest document that has a key, {"a":1}: so a short body is never cut because of the number of its
+ * documents, and is there as a whole or not at all after a crash. */
+#define DOC_BYTES_SMALL 7
 
 anx_status
 write_check_ns(const struct ns *ns, anx_error *err)
