@@ -258,7 +258,8 @@ jobs_of_version_2_have_the_engines_limits(void **state)
     WITH(ef, 0, ANX_OK, NULL);
     WITH(ef, ANX_WIRE_EF_MAX + 1, ANX_E_INVALID, "ef is");
     WITH(format, 0, ANX_E_UNSUPPORTED, "file format 0");
-    WITH(format, 4, ANX_E_UNSUPPORTED, "file format 4");
+    WITH(format, ANX_WIRE_FILE_GRAPH, ANX_E_INVALID, "neither plain nor native"); /* the job is plain */
+    WITH(format, 5, ANX_E_UNSUPPORTED, "file format 5");
     WITH(format, ANX_WIRE_FILE_ANNEX, ANX_OK, NULL);
     WITH(is_native, true, ANX_E_INVALID, "plain and native");
     WITH(element, ANX_WIRE_F16, ANX_E_INVALID, "element kind 3");
@@ -279,7 +280,8 @@ numbers_map_both_ways(void **state)
     static const anx_metric metrics[] = { ANX_METRIC_L2, ANX_METRIC_IP, ANX_METRIC_COSINE,
                                           ANX_METRIC_HAMMING };
     static const anx_scalar scalars[] = { ANX_SCALAR_F32, ANX_SCALAR_F16, ANX_SCALAR_I8, ANX_SCALAR_B1 };
-    static const anx_file_format formats[] = { ANX_FILE_ANNEX, ANX_FILE_USEARCH, ANX_FILE_LANTERN };
+    static const anx_file_format formats[] = { ANX_FILE_ANNEX, ANX_FILE_USEARCH, ANX_FILE_LANTERN,
+                                                ANX_FILE_GRAPH };
     anx_metric metric;
     anx_scalar scalar;
     anx_file_format format;
