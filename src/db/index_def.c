@@ -174,6 +174,8 @@ index_def_read(const struct json_node *node, anx_arena *arena, struct index_def 
         return st != ANX_OK ? st : in.status;
     if (index_def_is_vector(out))
         return vector_def_read(config, arena, out, err);
+    if (config && config->kind == JSON_NULL) /* as the Go connector leaves it */
+        config = NULL;
     if (config)
         out->config_json = config->raw;
     return out->index_type == INDEX_TEXT ? check_text_config(out, config, err) : ANX_OK;
