@@ -166,7 +166,7 @@ member(struct reader *r, const struct json_node *object, const char *key, enum j
 {
     const struct json_node *node = object && object->kind == JSON_OBJECT ? json_member(object, key) : NULL;
 
-    if (!node || r->status != ANX_OK)
+    if (!node || node->kind == JSON_NULL || r->status != ANX_OK) /* null: an empty list of the Go connector */
         return NULL;
     if (node->kind == kind)
         return node;
