@@ -387,7 +387,8 @@ parse_all(struct tx *tx, struct tx_step *step, bool embeds, anx_error *err)
         if (st != ANX_OK || !more)
             break;
         if (embeds)
-            st = embed_memo_apply(tx->memo, tx->ns, step->precepts, step->n_precept, tx->parsing, &draft, err);
+            st =
+                embed_memo_apply(tx->memo, tx->ns, step->precepts, step->n_precept, tx->parsing, &draft, err);
         if (st != ANX_OK)
             break;
         anx_arena_reset(tx->parsing);

@@ -246,7 +246,8 @@ compile_composites(struct exec *x, const struct part *part, const struct query_e
     anx_status st = ANX_OK;
 
     if (left->n_path != right->n_path)
-        return anx_fail(x->err, ANX_E_PARAMS, "Can't compare composite indexes '%.*s' and '%.*s': they have %zu and %zu fields",
+        return anx_fail(x->err, ANX_E_PARAMS,
+                        "Can't compare composite indexes '%.*s' and '%.*s': they have %zu and %zu fields",
                         ANX_TEXT_ARG(left->name), ANX_TEXT_ARG(right->name), left->n_path, right->n_path);
     node->kind = WHERE_BRACKET;
     node->list.nodes = anx_arena_array(x->arena, left->n_path, sizeof(*node->list.nodes));

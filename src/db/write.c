@@ -437,7 +437,8 @@ db_write(struct database *db, anx_text ns, enum db_write_mode mode, anx_text jso
 
 /* Settings are checked and applied as JSON. */
 static anx_status
-config_as_json(struct database *db, anx_text name, const struct db_item *item, anx_buffer *json, anx_error *err)
+config_as_json(struct database *db, anx_text name, const struct db_item *item, anx_buffer *json,
+               anx_error *err)
 {
     struct write_source source = { .json = item->bytes, .is_cjson = true, .state_token = item->state_token };
     anx_arena *arena = anx_arena_create(NULL, WRITE_ARENA_MAX);

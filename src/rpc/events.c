@@ -6,7 +6,13 @@
 #include "rpc/rpc_int.h"
 
 enum { FORMAT_VERSION = 1, EVENT_COMMAND = 91 };
-enum { OPTION_DB = 1 << 3, OPTION_SHARD = 1 << 4, OPTION_LSN = 1 << 5, OPTION_SERVER = 1 << 6, OPTION_TIME = 1 << 7 };
+enum {
+    OPTION_DB = 1 << 3,
+    OPTION_SHARD = 1 << 4,
+    OPTION_LSN = 1 << 5,
+    OPTION_SERVER = 1 << 6,
+    OPTION_TIME = 1 << 7
+};
 #define LSN_MODULUS 1000000000000000ull /* behind it stands the server's number, which is 0 */
 
 static const struct {
