@@ -173,17 +173,29 @@ class Connection:
         body = self.read(size)
         return command, seq, snappy_unpack(body) if version & COMPRESSED else body
 
+    def message(self):
+        """(command, seq, code, text, arguments) of the next frame."""
+        command, seq, body = self.frame()
+        reader = Reader(body)
+        code, text = reader.varuint(), reader.vstr().decode(errors="replace")
+        values = [reader.argument() for _ in range(reader.varuint() if reader.left() else 0)]
+        reader.end()
+        return command, seq, code, text, values
+
     def reply(self):
-        """(command, seq, code, text, arguments) of the next frame that is no event."""
+        """The next message that is no event."""
         while True:
-            command, seq, body = self.frame()
-            reader = Reader(body)
-            code, text = reader.varuint(), reader.vstr().decode(errors="replace")
-            values = [reader.argument() for _ in range(reader.varuint() if reader.left() else 0)]
-            reader.end()
-            if command != COMMANDS["event"]:
-                return command, seq, code, text, values
-            self.events.append(values[0])
+            message = self.message()
+            if message[0] != COMMANDS["event"]:
+                return message
+            self.events.append(message[4][0])
+
+    def event(self):
+        """Waits for an event; no reply may be due."""
+        command, seq, code, _, values = self.message()
+        if (command, seq, code) != (COMMANDS["event"], 0, 0):
+            raise Broken(f"command {command}, number {seq}, code {code} where an event was due")
+        self.events.append(values[0])
 
     def call(self, command, *values, timeout_ms=0):
         """The arguments of the reply, or Refused."""

@@ -614,7 +614,7 @@ class Events(Case):
     def read(self, db, n):
         while len(db.events) < n:
             try:
-                db.reply()
+                db.event()
             except TimeoutError:
                 self.fail(f"{len(db.events)} events of {n}")
         out = []
@@ -685,10 +685,9 @@ class Events(Case):
 
     def test_refused(self):
         listener = self.connect()
-        for text in ("", "{", "[]", '{"version":1}', '{"version":1,"streams":[{"id":32}]}'):
+        for text in ("", "{", '{"version":1,"streams":[{"id":32}]}'):
             with self.subTest(text), self.assertRaises(Refused):
                 listener.call("subscribe", 1, "", 0, text)
-        self.assertRaises(Refused, self.connect(version="v4.10.0").call, "subscribe", 1, "", 0, '{"version":1,"streams":[]}')
 
 
 class Mixed(Case):
