@@ -170,6 +170,8 @@ member(struct reader *r, const struct json_node *object, const char *key, enum j
         return NULL;
     if (node->kind == kind)
         return node;
+    if (node->kind == JSON_NULL && kind != JSON_STRING)
+        return NULL; /* Go writes a list that it does not have as null */
     fail(r, ANX_E_PARSE_JSON, "Can't convert json field '%s' to %s", key,
          kind == JSON_ARRAY ? "array" : kind == JSON_OBJECT ? "object" : "string");
     return NULL;
