@@ -122,7 +122,7 @@ merge_sets(struct exec *x, struct where_list *list)
             anx_status st;
 
             if (!is_set(list, j) || node->field->index != other->field->index ||
-                field_is_composite(node->field) ||
+                field_is_composite(node->field) || other->operand.values.n == 0 ||
                 node->operand.values.n > COMPARISONS_MAX / other->operand.values.n)
                 continue;
             st = intersect(x, node, other);
@@ -179,7 +179,7 @@ fits(const struct part *part, const struct where_list *list, const struct ns_ind
             return false;
         n = list->nodes[out->places[i]].operand.values.n;
         largest = n > largest ? n : largest;
-        if (out->n_tuple > SIZE_MAX / n)
+        if (n == 0 || out->n_tuple > SIZE_MAX / n)
             return false;
         out->n_tuple *= n;
     }
