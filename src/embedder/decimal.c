@@ -1,4 +1,4 @@
-/* See the header. Ten nanoseconds a number matter: a file has a billion of them. */
+/* See the header. A file may have a billion of them, so the usual ones take no library call. */
 #include "embedder/decimal.h"
 
 #include <math.h>
