@@ -99,6 +99,7 @@ static const struct command scenarios[] = {
     { "churn", "recall after rounds of delete and reinsert while searches run", bench_churn },
     { "hard", "separated clusters, many copies, single inserts: recall against a peer", bench_hard },
     { "growth", "QPS and build time of a large set against a sample of it", bench_growth },
+    { "db", "the document database: KNN behind filters, quantization in the background", bench_db },
     { "indexing", "an index from an indexing server, against the bare build and loopback", bench_indexing },
 };
 

@@ -199,6 +199,7 @@ const char *bench_breadth_name(anx_index_kind kind); /* "ef", "nprobe" */
 int bench_ann(int argc, char **argv);
 int bench_churn(int argc, char **argv);
 int bench_hard(int argc, char **argv);
+int bench_db(int argc, char **argv);
 int bench_growth(int argc, char **argv);
 int bench_indexing(int argc, char **argv);
 /* Prints the error and gives the exit code. */
