@@ -1,5 +1,6 @@
-/* `annex bench db`: the document database in this process, without a server: a namespace of the rows in a folder
- * of its own, removed afterwards. First KNN behind filters, then quantization while a reader and a writer go on. */
+/* `annex bench db`: the document database in this process, without a server: a namespace of the rows in a
+ * folder of its own, removed afterwards. First KNN behind filters, then quantization while a reader and a
+ * writer go on. */
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
@@ -120,13 +121,13 @@ print_index(const struct bench *b, anx_buffer *out, const char *more)
 {
     static const char *const metrics[] = { "l2", "inner_product", "cosine" };
 
-    anx_buffer_printf(out,
-                      "{\"name\":\"v\",\"json_paths\":[\"v\"],\"field_type\":\"float_vector\","
-                      "\"index_type\":\"hnsw\",\"config\":{\"dimension\":%zu,\"metric\":\"%s\",\"m\":%zu,"
-                      "\"ef_construction\":%zu%s}}",
-                      b->data.dim, metrics[b->data.metric], b->params.m ? b->params.m : ANX_HNSW_M_DEFAULT,
-                      b->params.ef_construction ? b->params.ef_construction : ANX_HNSW_EF_CONSTRUCTION_DEFAULT,
-                      more);
+    anx_buffer_printf(
+        out,
+        "{\"name\":\"v\",\"json_paths\":[\"v\"],\"field_type\":\"float_vector\","
+        "\"index_type\":\"hnsw\",\"config\":{\"dimension\":%zu,\"metric\":\"%s\",\"m\":%zu,"
+        "\"ef_construction\":%zu%s}}",
+        b->data.dim, metrics[b->data.metric], b->params.m ? b->params.m : ANX_HNSW_M_DEFAULT,
+        b->params.ef_construction ? b->params.ef_construction : ANX_HNSW_EF_CONSTRUCTION_DEFAULT, more);
 }
 
 static anx_status
@@ -362,7 +363,8 @@ read_index_state(struct bench *b, bool *is_quantized, size_t *bytes)
     anx_status st;
 
     anx_buffer_init(&out, NULL, 1 << 24);
-    st = arena ? query_read_sql(ANX_TEXT("SELECT * FROM #memstats WHERE name = 't'"), arena, &query, NULL, b->err)
+    st = arena ? query_read_sql(ANX_TEXT("SELECT * FROM #memstats WHERE name = 't'"), arena, &query, NULL,
+                                b->err)
                : ANX_E_NOMEM;
     if (st == ANX_OK)
         st = db_select(b->db, &query, NULL, &result, b->err);
@@ -411,7 +413,8 @@ watch(struct bench *b, bool quantizes, double *seconds)
     print_index(b, &text, ",\"quantization_config\":{\"quantization_type\":\"scalar_quantization_8_bit\","
                           "\"quantization_threshold\":1}");
     if (quantizes)
-        st = db_index_set(b->db, ANX_TEXT("t"), (anx_text) { text.data, text.size }, INDEX_UPDATE, NULL, b->err);
+        st = db_index_set(b->db, ANX_TEXT("t"), (anx_text){ text.data, text.size }, INDEX_UPDATE, NULL,
+                          b->err);
     do {
         struct timespec tick = { .tv_nsec = 50000000 };
 
@@ -469,7 +472,9 @@ add_code_rows(struct bench *b, const struct bench_truth *truth)
 static anx_status
 measure_quantization(struct bench *b)
 {
-    static const char *const pause_heads[] = { "", "seconds", "reads", "longest, ms", "writes", "longest, ms" };
+    static const char *const pause_heads[] = {
+        "", "seconds", "reads", "longest, ms", "writes", "longest, ms"
+    };
     static const char *const code_heads[] = { "index", "ef", "recall", "median µs", "bytes per vector" };
     struct bench_truth truth = { 0 };
     double seconds;
@@ -502,8 +507,9 @@ report_all(const struct bench *b)
     if (st != ANX_OK)
         return st;
     report_head(&report, &b->config->common, &b->data, "annex bench db");
-    report_text(&report, "KNN behind a filter over an indexed field (planning, search and printing; parsing is not "
-                         "timed).\n\n");
+    report_text(&report,
+                "KNN behind a filter over an indexed field (planning, search and printing; parsing is not "
+                "timed).\n\n");
     report_table(&report, &b->filters);
     report_text(&report, "\nOne reader and one writer of single, durable documents.\n\n");
     report_table(&report, &b->pauses);

@@ -90,9 +90,9 @@ ANX_API bool anx_index_kind_parse(const char *name, anx_index_kind *out);
 /* How a graph keeps the rows. */
 typedef enum anx_quantization {
     ANX_QUANTIZATION_NONE, /* rows are kept as given, beside the codes; answers are exact distances */
-    /* Only 8-bit codes are kept; exact answers need `fetch`. A bulk build compares four times the partitions, so
-     * that a walk with three quarters of the list finds as much; from 193 dimensions on the links of a node at
-     * layer 0 are 2m instead of 3m. */
+    /* Only 8-bit codes are kept; exact answers need `fetch`. A bulk build compares four times the partitions,
+     * so that a walk with three quarters of the list finds as much; from 193 dimensions on the links of a
+     * node at layer 0 are 2m instead of 3m. */
     ANX_QUANTIZATION_SQ8,
     /* For stores that keep rows elsewhere and take the finished graph over (ANX_FILE_GRAPH): 8-bit codes of a
      * range that suits rerank, and how far each row is from its code. Rows of equal codes count as one. Not

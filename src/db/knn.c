@@ -15,8 +15,8 @@ enum {
     ROWS_PER_ASK = 4,       /* as in where_select.c */
     STREAM_BATCH_MIN = 100, /* the original's bounds: ranks ascend within a batch, so they are visible */
     STREAM_BATCH_MAX = 800,
-    /* A stream over a filter that keeps at most 1/STREAM_DIRECT_SHARE of the rows, and that would look at more
-     * than STREAM_DIRECT_FROM candidates, becomes a search among the rows that pass. */
+    /* A stream over a filter that keeps at most 1/STREAM_DIRECT_SHARE of the rows, and that would look at
+     * more than STREAM_DIRECT_FROM candidates, becomes a search among the rows that pass. */
     STREAM_DIRECT_FROM = 150,
     STREAM_DIRECT_SHARE = 2
 };
@@ -393,7 +393,8 @@ as_bitmap(struct exec *x, const struct candidates *candidates, const roaring_bit
  * of them when `need` is more than there are: exactly what a stream would give that never ends, in a better
  * order. */
 static anx_status
-search_allowed(struct exec *x, struct part *part, const roaring_bitmap_t *allowed, size_t need, struct hits *out)
+search_allowed(struct exec *x, struct part *part, const roaring_bitmap_t *allowed, size_t need,
+               struct hits *out)
 {
     size_t n_allowed = roaring_bitmap_get_cardinality(allowed);
     struct query_knn query = *part->knn.query;
@@ -406,7 +407,8 @@ search_allowed(struct exec *x, struct part *part, const roaring_bitmap_t *allowe
 
         query.k = k;
         query.has_ef = part->knn.query->has_ef && part->knn.query->ef >= k;
-        st = vector_search(part->knn.index->vector, &query, allowed, x->session, x->arena, &items, &n, x->err);
+        st =
+            vector_search(part->knn.index->vector, &query, allowed, x->session, x->arena, &items, &n, x->err);
         out->n = 0;
         for (size_t i = 0; st == ANX_OK && i < n && out->n < need && exec_goes_on(x); i++)
             if (where_match(x, &part->where, items[i].row))

@@ -1,6 +1,6 @@
-/* See quantize.h. Every row is looked at once; the namespace's index notes in `changed` which rows are published
- * or removed from the moment the job begins. What the new index has of a row is in job->cells, so that it can
- * be taken out again. */
+/* See quantize.h. Every row is looked at once; the namespace's index notes in `changed` which rows are
+ * published or removed from the moment the job begins. What the new index has of a row is in job->cells, so
+ * that it can be taken out again. */
 #include "db/quantize.h"
 
 #include <sched.h>
@@ -17,11 +17,12 @@
 #include "db/vector_int.h"
 
 enum {
-    BLOCK_VECTORS = 256,   /* copied per hold of data_lock */
-    BLOCK_ROWS = 4096,     /* looked at per hold */
-    ROUNDS_MAX = 16,       /* without a lock; a writer that is always faster is then held up a little */
-    ROUND_SMALL = 64,      /* vectors: few enough to go on under write_lock */
-    BUILD_PRIORITY = 10 /* a tenth of the time of others when CPUs are short; 19 would never end on a busy machine */
+    BLOCK_VECTORS = 256, /* copied per hold of data_lock */
+    BLOCK_ROWS = 4096,   /* looked at per hold */
+    ROUNDS_MAX = 16,     /* without a lock; a writer that is always faster is then held up a little */
+    ROUND_SMALL = 64,    /* vectors: few enough to go on under write_lock */
+    BUILD_PRIORITY =
+        10 /* a tenth of the time of others when CPUs are short; 19 would never end on a busy machine */
 };
 #define SLICE_NS 5000000u /* of work under write_lock before writers get their turn */
 #define RETRY_NS 60000000000u

@@ -375,7 +375,8 @@ vector_remove(struct vector_index *index, uint32_t row)
 
 /* Are these vectors in the index under labels of that generation? For all that codes alone can tell. */
 static bool
-holds_floats(const struct vector_index *v, uint32_t row, uint32_t generation, const struct doc_vectors *vectors)
+holds_floats(const struct vector_index *v, uint32_t row, uint32_t generation,
+             const struct doc_vectors *vectors)
 {
     for (uint32_t p = 0; p < vectors->n; p++)
         if (!anx_index_holds(v->ann, vector_label(v, row, generation, p),
@@ -502,7 +503,8 @@ check_row(const struct vector_index *v, uint32_t row, uint32_t cell, anx_error *
         st = anx_fail(err, ANX_E_CORRUPT, "vector index: the vectors of row %u cannot be read", row);
     for (p = 0; st == ANX_OK && p < n; p++)
         if (!anx_index_holds(v->ann, vector_label(v, row, cell & 1, p), floats + (size_t) p * v->dim))
-            st = anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is another one in it", p, row);
+            st = anx_fail(err, ANX_E_CORRUPT, "vector index: vector %u of row %u is another one in it", p,
+                          row);
     anx_free(NULL, floats);
     return st;
 }

@@ -2,7 +2,8 @@
  * vectors it has under which generation of labels (data.h).
  *
  * A quantized index (quantization_config, hnsw) holds codes alone; its floats are in the store, or in
- * ns->pending until they are there. vector_floats.c reads them, vector_quantize.c goes from one to the other. */
+ * ns->pending until they are there. vector_floats.c reads them, vector_quantize.c goes from one to the other.
+ */
 #ifndef ANX_DB_VECTOR_INT_H
 #define ANX_DB_VECTOR_INT_H
 
@@ -38,13 +39,14 @@ struct vector_index {
     anx_index *ann;               /* owned */
     struct vector_source *source; /* owned; what ann fetches from; NULL when the kind cannot be quantized */
     atomic_bool is_quantized;     /* ann has codes alone */
-    roaring_bitmap_t *changed; /* owned; while a thread quantizes: rows published or removed since it looked
-                                  (which is why it may change this under data_lock shared: nobody else does) */
+    roaring_bitmap_t
+        *changed; /* owned; while a thread quantizes: rows published or removed since it looked
+                     (which is why it may change this under data_lock shared: nobody else does) */
     /* The holder of write_lock's. */
     bool is_quantizing;              /* a thread is at it */
     uint64_t retry_ns;               /* not before then, after a failure */
     bool has_warned;                 /* that there is no storage */
-    anx_index *next;                 /* owned; to take the place of ann in vector_reconfigure, or the old one */
+    anx_index *next; /* owned; to take the place of ann in vector_reconfigure, or the old one */
     struct vector_source *next_source; /* owned */
     /* Guarded by data_lock, changed with write_lock held too. */
     struct chunks cells;     /* uint32_t per row: vectors << 1 | generation */
@@ -105,8 +107,8 @@ vector_rank(anx_metric metric, float distance)
 
 /* ---- vector.c ---- */
 
-/* A library index for the definition; is_quantized: of codes alone. *source is made for it where the kind needs
- * one. */
+/* A library index for the definition; is_quantized: of codes alone. *source is made for it where the kind
+ * needs one. */
 ANX_NODISCARD anx_status vector_ann_create(const struct vector_index *v, bool is_quantized, size_t threads,
                                            anx_index **ann, struct vector_source **source, anx_error *err);
 
@@ -115,8 +117,8 @@ ANX_NODISCARD anx_status vector_ann_create(const struct vector_index *v, bool is
 const void *vector_fetch(void *source, uint64_t label, void *room); /* an anx_fetch_fn */
 struct vector_source vector_source_of(const struct vector_index *v); /* for one search */
 void vector_source_fini(struct vector_source *source);
-/* The floats of a row's published vectors, exactly. out [n][dim], n as in its cell. False: they are gone, which
- * is damage. Either lock. */
+/* The floats of a row's published vectors, exactly. out [n][dim], n as in its cell. False: they are gone,
+ * which is damage. Either lock. */
 bool vector_floats(const struct vector_index *v, uint32_t row, uint32_t cell, float *out);
 /* Remembers a version of a row until it is durable; nothing to do where floats are in memory. write_lock. */
 void vector_remember(const struct vector_index *v, uint32_t row, uint32_t cell,

@@ -23,8 +23,10 @@ vector_maintain(struct ns *ns, struct vector_index *index)
         return;
     if (!ns->table) {
         if (!index->has_warned)
-            anx_log(ANX_LOG_WARN, "event=not_quantized ns=%s cause=\"Quantization available only with enabled "
-                                  "storage\"", ns->name);
+            anx_log(ANX_LOG_WARN,
+                    "event=not_quantized ns=%s cause=\"Quantization available only with enabled "
+                    "storage\"",
+                    ns->name);
         index->has_warned = true;
         return;
     }

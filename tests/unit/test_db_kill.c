@@ -1,10 +1,10 @@
 /* A database is killed while several threads write to it, again and again: single documents, bulk bodies,
- * transactions, index changes (quantization among them). After every kill each thread's documents must be what
- * its acknowledged steps made, or these and the one step that was under way: nothing acknowledged is lost, and
- * no step is there by half.
+ * transactions, index changes (quantization among them). After every kill each thread's documents must be
+ * what its acknowledged steps made, or these and the one step that was under way: nothing acknowledged is
+ * lost, and no step is there by half.
  *
- * Every step is a function of its thread and number, so the model is made by taking the same steps on an array.
- * Threads have keys of their own.
+ * Every step is a function of its thread and number, so the model is made by taking the same steps on an
+ * array. Threads have keys of their own.
  *
  *     test_db_kill            20 kills
  *     test_db_kill 2000       so many; `make kills` */
@@ -105,7 +105,8 @@ print_action(anx_buffer *out, unsigned writer, uint32_t number, struct action a)
     else if (a.kind == REMOVE)
         anx_buffer_printf(out, "{\"id\":%u}", id);
     else
-        anx_buffer_printf(out, "{\"id\":%u,\"w\":%u,\"n\":%u,\"made\":%u,\"v\":[%u,%u,1,2],\"s_%u\":\"%0*u\"}", id,
+        anx_buffer_printf(out,
+                          "{\"id\":%u,\"w\":%u,\"n\":%u,\"made\":%u,\"v\":[%u,%u,1,2],\"s_%u\":\"%0*u\"}", id,
                           writer, number, number, number, id, number % 40, (int) (number % 300) + 1, number);
 }
 
@@ -120,8 +121,8 @@ take_bulk(struct life *life, unsigned writer, uint32_t number, const struct step
     anx_buffer_init(&text, NULL, 1 << 20);
     for (size_t i = 0; i < step->n; i++)
         print_action(&text, writer, number, step->actions[i]);
-    st = db_write(life->db, ANX_TEXT("t"), mode, (anx_text) { text.data, text.size }, NULL, 0, NULL, &updated, NULL,
-                  &failure);
+    st = db_write(life->db, ANX_TEXT("t"), mode, (anx_text){ text.data, text.size }, NULL, 0, NULL, &updated,
+                  NULL, &failure);
     anx_buffer_fini(&text);
     return st;
 }
@@ -162,8 +163,8 @@ take_transaction(struct life *life, unsigned writer, uint32_t number, const stru
     return st;
 }
 
-#define VECTOR(type, more)                                                                                        \
-    "{\"name\":\"v\",\"field_type\":\"float_vector\",\"index_type\":\"" type "\",\"json_paths\":[\"v\"],"             \
+#define VECTOR(type, more)                                                                                \
+    "{\"name\":\"v\",\"field_type\":\"float_vector\",\"index_type\":\"" type "\",\"json_paths\":[\"v\"]," \
     "\"config\":{\"dimension\":4,\"metric\":\"l2\"" more "}}"
 #define EXTRA "{\"name\":\"made\",\"field_type\":\"int\",\"index_type\":\"tree\",\"json_paths\":[\"made\"]}"
 #define SQ8                                                                                                  \
@@ -340,8 +341,8 @@ check_documents(struct life *life, unsigned writer, struct model *model, uint32_
             if (is_same(&past, found))
                 print_message("# they are those of step %u\n", past.step);
         }
-        fail_msg("after kill %lu the documents of writer %u are neither those of step %u nor of the next", kills,
-                 writer, last);
+        fail_msg("after kill %lu the documents of writer %u are neither those of step %u nor of the next",
+                 kills, writer, last);
     }
 }
 
@@ -399,8 +400,9 @@ nothing_acknowledged_is_lost(void **state)
     }
     for (unsigned w = 0; w < N_WRITER; w++)
         n_step += models[w].step;
-    print_message("# %lu kills in %.0f s, %lu steps: nothing acknowledged was lost, no step was there by half\n",
-                  n_kill, (double) (anx_clock_ns() - start_ns) * 1e-9, n_step);
+    print_message(
+        "# %lu kills in %.0f s, %lu steps: nothing acknowledged was lost, no step was there by half\n",
+        n_kill, (double) (anx_clock_ns() - start_ns) * 1e-9, n_step);
 }
 
 int

@@ -196,10 +196,13 @@ change_some(struct life *life)
     put_documents(life, 50000, 300, 9000);            /* new ones */
     life_expect(life, "DELETE FROM t WHERE id < 50", "");
     life_expect(life, "UPDATE t SET n = 5 WHERE id < 200", "");
-    life_put(life, "t", "{\"id\":77777,\"h\":[900,900,900,900,900,900,900,900,900,900,900,900,900,900,900,900],"
-                        "\"b\":[900,900,900,900,900,900,900,900,900,900,900,900,900,900,900,900]}");
-    life_expect(life, "SELECT id FROM t WHERE KNN(h, [900,900,900,900,900,900,900,900,900,900,900,900,900,900,"
-                      "900,901], k=1)", "{\"id\":77777}");
+    life_put(life, "t",
+             "{\"id\":77777,\"h\":[900,900,900,900,900,900,900,900,900,900,900,900,900,900,900,900],"
+             "\"b\":[900,900,900,900,900,900,900,900,900,900,900,900,900,900,900,900]}");
+    life_expect(life,
+                "SELECT id FROM t WHERE KNN(h, [900,900,900,900,900,900,900,900,900,900,900,900,900,900,"
+                "900,901], k=1)",
+                "{\"id\":77777}");
 }
 
 static void
@@ -268,7 +271,8 @@ removing_the_config_brings_the_floats_back(void **state)
                      ANX_E_PARAMS);
     assert_int_equal(life_index(life, "t", INDEX_UPDATE,
                                 FIELD("h", "hnsw", "false") CONFIG("l2", ",\"m\":8" SQ8(""))), ANX_E_PARAMS);
-    ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", ",\"radius\":1e6" SQ8(""))));
+    ok(life_index(life, "t", INDEX_UPDATE,
+                  FIELD("h", "hnsw", "false") CONFIG("l2", ",\"radius\":1e6" SQ8(""))));
     assert_true(is_quantized(life, "h"));
     ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", "")));
     assert_false(is_quantized(life, "h"));
@@ -278,7 +282,8 @@ removing_the_config_brings_the_floats_back(void **state)
     life_reopen(life);
     assert_false(is_quantized(life, "h"));
     assert_answers(life);
-    ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", SQ8(",\"quantile\":1.0"))));
+    ok(life_index(life, "t", INDEX_UPDATE,
+                  FIELD("h", "hnsw", "false") CONFIG("l2", SQ8(",\"quantile\":1.0"))));
     wait_until_quantized(life, "h");
     assert_answers(life);
     ok(db_index_drop(life->db, ANX_TEXT("t"), ANX_TEXT("a"), NULL, &failure));
@@ -394,7 +399,8 @@ it_ends_when_its_index_does(void **state)
 
 /* ---- Crashes ---- */
 
-/* Killed at any moment between the threshold and some writes after the change: the start has all documents. */
+/* Killed at any moment between the threshold and some writes after the change: the start has all documents.
+ */
 static void
 a_killed_quantization_is_taken_up_again(void **state)
 {
@@ -442,7 +448,8 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(answers_are_exact_before_and_after, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(a_restart_takes_the_codes_from_the_file, life_setup, life_teardown),
-        cmocka_unit_test_setup_teardown(removing_the_config_brings_the_floats_back, life_setup, life_teardown),
+        cmocka_unit_test_setup_teardown(removing_the_config_brings_the_floats_back, life_setup,
+                                        life_teardown),
         cmocka_unit_test_setup_teardown(readers_and_writers_go_on, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(it_ends_when_its_index_does, life_setup, life_teardown),
         cmocka_unit_test_setup_teardown(a_killed_quantization_is_taken_up_again, life_setup, life_teardown),

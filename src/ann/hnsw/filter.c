@@ -237,7 +237,8 @@ is_beyond(const struct hit_taker *t, const struct walk *w)
 
     if (t->is_exact)
         return (float) w->dist[w->n - 1] >= t->params->radius;
-    return search_distance(t->g, t->scratch, t->params, t->query, last, graph_label(t->g, last)) >= t->params->radius;
+    return search_distance(t->g, t->scratch, t->params, t->query, last, graph_label(t->g, last)) >=
+           t->params->radius;
 }
 
 static anx_status

@@ -20,8 +20,9 @@
 static size_t
 degree_for(const anx_index_params *params)
 {
-    bool is_short = params->quantization == ANX_QUANTIZATION_CODES ||
-                    (params->quantization == ANX_QUANTIZATION_SQ8 && space_stride(params) >= SQ8_SHORT_LISTS_FROM);
+    bool is_short =
+        params->quantization == ANX_QUANTIZATION_CODES ||
+        (params->quantization == ANX_QUANTIZATION_SQ8 && space_stride(params) >= SQ8_SHORT_LISTS_FROM);
 
     return is_short ? 2 * params->m : 3 * params->m;
 }

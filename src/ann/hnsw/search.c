@@ -18,9 +18,9 @@
 /* A list of no more than k finds the first neighbors of a region and misses the next ones: a few more places
  * cost little and are worth 2 % of recall at ef = k = 10. */
 #define EF_MARGIN_MAX 8
-/* Codes alone come with a better graph (bulk.c): three quarters of the list find as much as the whole one does
- * in a graph beside rows, and that is taken as speed (packages: recall between -0.003 and +0.009 at equal ef,
- * QPS 1.1x at ef 32, 1.2x at 64, 1.3x at 128). */
+/* Codes alone come with a better graph (bulk.c): three quarters of the list find as much as the whole one
+ * does in a graph beside rows, and that is taken as speed (packages: recall between -0.003 and +0.009 at
+ * equal ef, QPS 1.1x at ef 32, 1.2x at 64, 1.3x at 128). */
 #define SQ8_LIST 0.75
 /* A range search that needs a longer list than this scans instead. */
 #define RANGE_EF_MAX 4096
@@ -90,7 +90,8 @@ take_copies(struct hit_taker *t, uint32_t slot, float distance)
     for (size_t i = 0; i < n; i++) {
         uint64_t label = t->scratch->hit_label[i];
 
-        take_label(t, label, fetches ? search_distance(g, t->scratch, t->params, t->query, slot, label) : distance);
+        take_label(t, label,
+                   fetches ? search_distance(g, t->scratch, t->params, t->query, slot, label) : distance);
     }
 }
 
