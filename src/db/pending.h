@@ -19,8 +19,8 @@ void pending_put(struct pending *pending, uint32_t vector_field, uint32_t row, u
                  const struct doc_vectors *vectors);
 /* Was everything since the last call remembered? */
 bool pending_check(struct pending *pending);
-/* Gives what was put since the last call the ticket of its batch; what was submitted before has been published
- * by now (write_lock). Ticket 0: the batch was refused, and what was put since is forgotten. */
+/* Gives what was put since the last call the ticket of its batch; what was submitted before has been
+ * published by now (write_lock). Ticket 0: the batch was refused, and what was put since is forgotten. */
 void pending_submitted(struct pending *pending, uint64_t ticket);
 /* No change is half way: whatever was submitted is published. By the holder of write_lock. */
 void pending_published(struct pending *pending);
