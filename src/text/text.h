@@ -49,7 +49,7 @@ struct text_field {
     size_t n;
 };
 /* New texts of a row, one field for each of the config's, in two steps: what can fail is in begin; commit and
- * abort cannot. One change at a time. ANX_E_NOMEM; ANX_E_LIMIT: a field of more than 2^24 words. */
+ * abort cannot. One change at a time. ANX_E_NOMEM; ANX_E_LIMIT: a field of more than 2^25 words. */
 ANX_NODISCARD anx_status text_index_begin(struct text_index *index, uint32_t row,
                                           const struct text_field *fields, anx_error *err);
 void text_index_commit(struct text_index *index);

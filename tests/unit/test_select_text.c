@@ -236,6 +236,25 @@ functions_show_what_was_found(void **state)
     }
 }
 
+/* Vectors and arrays of objects stand around the text that is replaced. */
+static void
+shown_documents_keep_the_rest(void **state)
+{
+    static const char definition[] =
+        "{\"name\":\"s\",\"indexes\":[" INDEX_WITH("id", "int", "hash", "\"is_pk\":true") ","
+        INDEX_OVER("words", "\"o.w\"", "string", "text") "," VECTOR_INDEX("v", "vec_bf", "2", "l2") "]}";
+
+    fixture_namespace(
+        *state, definition, "s",
+        "{\"id\":1,\"v\":[1,2],\"o\":{\"a\":[1.5,2.5,3.5],\"w\":\"one otter\",\"z\":\"otter\"},\"n\":null}");
+    expect_dsl(*state,
+               "{\"namespace\":\"s\",\"select_filter\":[\"*\",\"vectors()\"],\"select_functions\":[\"words."
+               "highlight(<,>)\"],"
+               "\"filters\":[{\"field\":\"words\",\"cond\":\"match\",\"value\":\"otter\"}]}",
+               "[{\"id\":1,\"v\":[1.0,2.0],\"o\":{\"a\":[1.5,2.5,3.5],\"w\":\"one "
+               "<otter>\",\"z\":\"otter\"},\"n\":null}]");
+}
+
 static void
 check_all(struct fixture *f, const char *name)
 {
@@ -301,6 +320,30 @@ the_index_follows_its_documents(void **state)
     check_all(f, "w");
 }
 
+/* Port 1 of this machine: nobody answers. */
+static void
+a_hybrid_or_goes_on_without_its_embedder(void **state)
+{
+    static const char definition[] =
+        "{\"name\":\"e\",\"indexes\":[" INDEX_WITH("id", "int", "hash", "\"is_pk\":true") "," INDEX(
+            "txt", "string",
+            "text") "," INDEX_WITH("v", "float_vector", "vec_bf",
+                                   "\"config\":{\"dimension\":2,\"metric\":\"l2\",\"embedding\":{"
+                                   "\"query_embedder\":{\"URL\":\"http://127.0.0.1:1\"}}}") "]}";
+    static const struct fixture_case cases[] = {
+        { "WHERE txt = 'otter' OR KNN(v, 'otter', k=2)", "2,1" },
+        { "WHERE txt = 'otter' OR KNN(v, 'otter', k=2) ORDER BY 'rank(txt) + 2 * rank(v, 3)'", "1,2" },
+    };
+    char ids[256];
+
+    fixture_namespace(
+        *state, definition, "e",
+        "{\"id\":1,\"txt\":\"the otter swims\",\"v\":[0,0]}{\"id\":2,\"txt\":\"otter\",\"v\":[1,1]}");
+    FIXTURE_EXPECT_IDS(*state, "e", cases);
+    fixture_ids(*state, "SELECT id FROM e WHERE txt = 'otter' AND KNN(v, 'otter', k=2)", ids, sizeof(ids));
+    assert_true(ids[0] == '5'); /* 500 or 502: the service's failure */
+}
+
 int
 main(void)
 {
@@ -309,7 +352,9 @@ main(void)
         cmocka_unit_test(both_conditions_make_one_rank),
         cmocka_unit_test(answers_are_printed),
         cmocka_unit_test(functions_show_what_was_found),
+        cmocka_unit_test(shown_documents_keep_the_rest),
         cmocka_unit_test(the_index_follows_its_documents),
+        cmocka_unit_test(a_hybrid_or_goes_on_without_its_embedder),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
