@@ -222,7 +222,7 @@ print_hit(struct printer *p, size_t i)
 {
     const struct vector_hit *hit;
     struct part *part = result_find_hit(p->result, i, &hit);
-    struct doc doc = rows_get(part->ns->rows, hit->row);
+    struct doc doc = part_doc(part, hit->row);
     size_t nsid = p->result->merged ? p->result->merged[i].part : 0, start;
 
     print_head(p, part->ns, hit->row, nsid, hit->rank);
