@@ -525,6 +525,8 @@ text_config_read(const struct json_node *config, const anx_text *fields, size_t 
     anx_text *names;
 
     *out = NULL;
+    if (config && config->kind == JSON_NULL)
+        r.object = config = NULL;
     if (!c) {
         anx_arena_destroy(arena);
         fail_memory(&r);
