@@ -347,13 +347,15 @@ start(struct page_walk *w, const struct pages_index *p, Size n_start)
 
     measure_codes(w->measure, w->measure->code, p->entry_code, p->n_entry, dist);
     for (uint32 i = 0; i < p->n_entry; i++) {
-        Size at = n;
+        Size at;
 
-        if (n == n_start && dist[i] >= best_dist[n - 1])
-            continue;
         if (p->entry[i] >= w->meta.n_slot)
             continue;
-        for (at = n < n_start ? n++ : n - 1; at > 0 && best_dist[at - 1] > dist[i]; at--) {
+        if (n < n_start)
+            n++;
+        else if (n == 0 || dist[i] >= best_dist[n - 1])
+            continue;
+        for (at = n - 1; at > 0 && best_dist[at - 1] > dist[i]; at--) {
             best_dist[at] = best_dist[at - 1];
             best[at] = best[at - 1];
         }

@@ -210,17 +210,15 @@ take(struct scan *s)
     return first;
 }
 
+/* The server sorts NaN behind everything. */
 static double
 number_of(const struct scan *s, Datum value)
 {
-    switch (s->column.order_type) {
-    case FLOAT8OID:
-        return DatumGetFloat8(value);
-    case INT4OID:
-        return DatumGetInt32(value);
-    default:
-        return DatumGetFloat4(value);
-    }
+    double number = s->column.order_type == FLOAT8OID ? DatumGetFloat8(value)
+                  : s->column.order_type == INT4OID   ? (double) DatumGetInt32(value)
+                                                      : (double) DatumGetFloat4(value);
+
+    return isnan(number) ? INFINITY : number;
 }
 
 /* The operator's value for the heap tuple, if the scan's snapshot sees it. */
