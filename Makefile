@@ -12,6 +12,7 @@ help:
 	@echo "  make build    the program, at build/annex"
 	@echo "  make kills    kill the document database while it writes, $(KILLS) times, and look for losses"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
+	@echo "  make bench-postgres PGVECTOR=FOLDER DATA='FOLDER ..'  the PostgreSQL index against pgvector's, built in FOLDER"
 	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
 	@echo "  make clean    remove every build folder"
 
@@ -50,6 +51,10 @@ bench: deps
 	@$(MAKE) --no-print-directory compile
 	@tools/bench $(BUILD)
 
+bench-postgres: deps
+	@$(MAKE) --no-print-directory compile
+	@ANX_BUILD=$(BUILD) bench/postgres/bench_postgres --pgvector $(PGVECTOR) $(addprefix --data ,$(DATA))
+
 install: DEPS := --build
 install: deps
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
@@ -61,4 +66,4 @@ install: deps
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: help deps compile build run test kills bench install clean
+.PHONY: help deps compile build run test kills bench bench-postgres install clean

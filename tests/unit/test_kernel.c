@@ -500,7 +500,7 @@ code_kernels_agree(void **state)
         if (stride % 192 == 0)
             memset(query, stride % 384 == 0 ? 0x80 : 0xff, stride);
         for (size_t i = 0; i < ROWS; i++) /* rows lie anywhere, as on pages */
-            rows[i] = memory + (i < 2 ? i * stride : anx_rng_below(&rng, (ROWS - 1) * stride));
+            rows[i] = memory + (i < 2 ? i * stride : anx_rng_below(&rng, (uint32_t) ((ROWS - 1) * stride)));
         for (size_t n = 0; n <= ROWS; n++)
             check_code_kernels(query, rows, n, stride);
         anx_free_aligned(NULL, memory);
