@@ -86,6 +86,7 @@ struct scan {
     double slack; /* VALUES_OF_ROWS: share of the residual that counts */
     struct candidate *candidates; /* [n_candidate], ascending; the next to look up is `at` */
     Size n_candidate, candidate_capacity, at;
+    double horizon; /* a later batch has probably nothing below */
     struct found *pool; /* [n_pool] a heap, the smallest first */
     Size n_pool, pool_capacity;
     uint64 n_given;
@@ -575,23 +576,33 @@ next_batch(struct scan *s, IndexScanDesc scan)
     pages_unlock(index, ShareLock);
 }
 
+/* No row that is not in the pool is probably below. */
+static double
+horizon(const struct scan *s)
+{
+    if (s->at < s->n_candidate)
+        return s->candidates[s->at].low;
+    return s->stage == STAGE_DONE || s->values == VALUES_ARE_BOUNDS ? INFINITY : s->horizon;
+}
+
 /* The next row; false: there is none. */
 static bool
 next_row(struct scan *s, IndexScanDesc scan, struct found *out)
 {
     for (;;) {
-        bool has_candidate = s->at < s->n_candidate;
-
-        if (s->n_pool > 0 && (!has_candidate || s->pool[0].value <= s->candidates[s->at].low)) {
+        if (s->n_pool > 0 && s->pool[0].value <= horizon(s)) {
             *out = take(s);
             return true;
         }
-        if (has_candidate)
+        if (s->at < s->n_candidate) {
             look_up(s, scan, &s->meta, s->candidates[s->at++].slot);
-        else if (s->stage == STAGE_DONE)
+        } else if (s->stage == STAGE_DONE) {
             return false;
-        else
+        } else {
             next_batch(s, scan);
+            if (s->n_candidate > 0)
+                s->horizon = s->candidates[s->n_candidate - 1].low;
+        }
     }
 }
 
