@@ -128,10 +128,19 @@ store_option(void *base, const struct option *option, double value)
     }
 }
 
+/* A member; null is as good as none. */
+static const struct json_node *
+find(const struct json_node *object, const char *key)
+{
+    const struct json_node *node = object && object->kind == JSON_OBJECT ? json_member(object, key) : NULL;
+
+    return node && node->kind != JSON_NULL ? node : NULL;
+}
+
 static bool
 read_option(struct reader *r, const struct json_node *object, const struct option *option, void *base)
 {
-    const struct json_node *node = object ? json_member(object, option->key) : NULL;
+    const struct json_node *node = find(object, option->key);
     double value = 0;
 
     if (!node || r->status != ANX_OK)
@@ -164,7 +173,7 @@ read_options(struct reader *r, const struct json_node *object, const struct opti
 static const struct json_node *
 member(struct reader *r, const struct json_node *object, const char *key, enum json_kind kind)
 {
-    const struct json_node *node = object && object->kind == JSON_OBJECT ? json_member(object, key) : NULL;
+    const struct json_node *node = find(object, key);
 
     if (!node || node->kind == JSON_NULL || r->status != ANX_OK) /* null: an empty list of the Go connector */
         return NULL;
@@ -447,9 +456,9 @@ read_old_keys(struct reader *r)
 
     if (!r->object)
         return;
-    if (!json_member(r->object, "min_rank") && read_option(r, r->object, &relevancy, &value))
+    if (!find(r->object, "min_rank") && read_option(r, r->object, &relevancy, &value))
         r->config->min_rank = (int64_t) (100 * value);
-    if (json_member(r->object, "max_typos_in_word") && json_member(r->object, "max_typos"))
+    if (find(r->object, "max_typos_in_word") && find(r->object, "max_typos"))
         fail(r, ANX_E_PARSE_DSL,
              "Fulltext configuration cannot contain 'max_typos' and 'max_typos_in_word' fields at the same "
              "time");

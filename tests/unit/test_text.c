@@ -368,6 +368,7 @@ settings_change_what_is_found(void **state)
         { "{\"terms_boost\":[{\"terms\":[\"forgive\"],\"boost\":5}]}", "roof forgive", "2 1" },
         { "{\"merge_limit\":1}", "roof forgive", "2" },
         { "null", "roof", "1" },
+        { "{\"synonyms\":null,\"min_rank\":null,\"fields\":null}", "roof", "1" },
         { "{\"min_rank\":200}", "roof", "" },
         { "{\"extra_word_symbols\":\"&\",\"word_part_delimiters\":\"\"}", "q&a", "3" },
     };
