@@ -74,6 +74,8 @@ read_stream(const struct json_node *node, struct rpc_subscription *s, anx_error 
     if (!id || id->kind != JSON_INT || id->integer < 0 || id->integer >= RPC_STREAMS_MAX)
         return anx_fail(err, ANX_E_PARAMS, "Subscription: the 'id' of a stream must be a number from 0 to %d",
                         RPC_STREAMS_MAX - 1);
+    if (list && list->kind != JSON_ARRAY)
+        return anx_fail(err, ANX_E_PARAMS, "Subscription: 'namespaces' of a stream must be a list");
     stream->mask = (uint32_t) 1 << id->integer;
     stream->with_config = is_true(node, "with_config_namespace");
     stream->namespaces = anx_arena_array(s->arena, n + 1, sizeof(*stream->namespaces));
@@ -107,6 +109,8 @@ read_subscription(anx_text json, struct rpc_subscription *s, anx_error *err)
     if (st != ANX_OK)
         return st;
     streams = json_member(root, "streams");
+    if (root->kind != JSON_OBJECT || !streams || streams->kind != JSON_ARRAY)
+        return anx_fail(err, ANX_E_PARAMS, "Subscription must be an object with a list of 'streams'");
     if (streams && streams->kind == JSON_ARRAY && streams->list.n > RPC_STREAMS_MAX)
         return anx_fail(err, ANX_E_PARAMS, "Subscription has %zu streams, at most %d are possible",
                         streams->list.n, RPC_STREAMS_MAX);
