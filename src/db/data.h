@@ -100,8 +100,8 @@ void vector_publish(struct vector_index *index, const struct vector_change *chan
 void vector_unpublish(struct vector_index *index, uint32_t row);                     /* data_lock */
 /* Vectors of a row that are not empty. data_lock shared or write_lock. */
 uint32_t vector_count(const struct vector_index *index, uint32_t row);
-/* The row is about to be replaced or removed in the store: readers go on with its present version until that is
- * published. write_lock. */
+/* The row is about to be replaced or removed in the store: readers go on with its present version until that
+ * is published. write_lock. */
 void vector_keep(const struct vector_index *index, uint32_t row);
 /* Removes prepared vectors that will not be published. No data_lock needed. */
 void vector_cancel(struct vector_index *index, const struct vector_change *changes, size_t n);
@@ -130,9 +130,9 @@ ANX_NODISCARD anx_status vector_restore_end(struct vector_index *index, anx_erro
 
 /* ivf: trains now on `share` of the rows; searches and writers go on meanwhile. Nothing to do: ANX_OK. */
 ANX_NODISCARD anx_status vector_train(struct vector_index *index, double share, anx_error *err);
-/* radius, embedding and quantization_config changed in place, in three steps. prepare: a quantized index whose
- * new definition has no quantization_config is built anew with its floats; readers go on. reconfigure: def
- * replaces the one it was created with and must live as long; called again with the old one it takes that
+/* radius, embedding and quantization_config changed in place, in three steps. prepare: a quantized index
+ * whose new definition has no quantization_config is built anew with its floats; readers go on. reconfigure:
+ * def replaces the one it was created with and must live as long; called again with the old one it takes that
  * back. data_lock. end: frees what is out of use. */
 ANX_NODISCARD anx_status vector_reconfigure_prepare(struct vector_index *index, const struct index_def *def,
                                                     anx_error *err);
@@ -159,14 +159,17 @@ ANX_NODISCARD anx_status index_text_config(const struct index_def *def, anx_aren
 /* An empty index. list [n]: where a composite finds its components. ANX_E_PARAMS (paths), errors of
  * text_config_read. */
 ANX_NODISCARD anx_status row_texts_create(struct ns *ns, const struct ns_index *list, size_t n,
-                                          const struct index_def *def, struct row_texts **out, anx_error *err);
+                                          const struct index_def *def, struct row_texts **out,
+                                          anx_error *err);
 void row_texts_destroy(struct row_texts *texts); /* NULL is fine */
 /* The texts of a row's document, in two steps like scalar_begin. data_lock from begin to commit. */
-ANX_NODISCARD anx_status row_texts_begin(struct row_texts *texts, uint32_t row, struct doc doc, anx_error *err);
+ANX_NODISCARD anx_status row_texts_begin(struct row_texts *texts, uint32_t row, struct doc doc,
+                                         anx_error *err);
 void row_texts_commit(struct row_texts *texts);
 void row_texts_abort(struct row_texts *texts);
 void row_texts_remove(struct row_texts *texts, uint32_t row); /* data_lock; a row it does not have is fine */
-ANX_NODISCARD anx_status row_texts_insert(struct row_texts *texts, uint32_t row, struct doc doc, anx_error *err);
+ANX_NODISCARD anx_status row_texts_insert(struct row_texts *texts, uint32_t row, struct doc doc,
+                                          anx_error *err);
 ANX_NODISCARD anx_status row_texts_check(const struct row_texts *texts, size_t n_row, anx_error *err);
 ANX_NODISCARD anx_status row_texts_check_row(const struct row_texts *texts, uint32_t row, struct doc doc,
                                              anx_arena *arena, anx_error *err);

@@ -112,8 +112,8 @@ ANX_NODISCARD anx_status db_ns_create(struct database *db, anx_text definition,
                                       const struct db_session *session, anx_error *err);
 /* The same for clients that open what they use: a namespace that is there stays as it is; creating one needs
  * the role of an administrator (ANX_E_FORBIDDEN). */
-ANX_NODISCARD anx_status db_ns_open(struct database *db, anx_text definition, const struct db_session *session,
-                                    anx_error *err);
+ANX_NODISCARD anx_status db_ns_open(struct database *db, anx_text definition,
+                                    const struct db_session *session, anx_error *err);
 ANX_NODISCARD anx_status db_ns_drop(struct database *db, anx_text ns, const struct db_session *session,
                                     anx_error *err);
 ANX_NODISCARD anx_status db_ns_truncate(struct database *db, anx_text ns, const struct db_session *session,

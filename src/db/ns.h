@@ -140,8 +140,8 @@ struct ns {
     _Atomic uint64_t n_change, changed_ns;
     uint64_t n_change_saved, saved_ns; /* of the files; write_lock */
 };
-/* What binary clients need to read documents: number `nsid`, name, dictionary with its identity, fields. lock:
- * takes data_lock shared; otherwise the caller has it or write_lock. */
+/* What binary clients need to read documents: number `nsid`, name, dictionary with its identity, fields.
+ * lock: takes data_lock shared; otherwise the caller has it or write_lock. */
 void ns_print_types(struct ns *ns, size_t nsid, bool lock, anx_buffer *out);
 /* The identity of the dictionary: another one, or a longer one, gives another number. */
 int32_t ns_types_version(const struct ns *ns);

@@ -27,8 +27,8 @@ ANX_NODISCARD anx_status persist_submit(struct ns *ns, struct store_batch *batch
 ANX_NODISCARD anx_status persist_wait(struct ns *ns, uint64_t ticket, anx_error *err);
 
 /* Vectors of a row in the store, for indexes that keep only codes; any thread, no lock needed. peek: one,
- * where it is in the mapped record (not aligned, valid until the read ends), not verified; NULL: there is none.
- * read: its first n, verified. False: it has fewer. */
+ * where it is in the mapped record (not aligned, valid until the read ends), not verified; NULL: there is
+ * none. read: its first n, verified. False: it has fewer. */
 const void *persist_peek_vector(struct ns *ns, struct store_read *read, uint32_t vector_field, uint32_t row,
                                 uint32_t position, uint32_t dim);
 bool persist_read_vectors(struct ns *ns, uint32_t vector_field, uint32_t row, uint32_t n, uint32_t dim,

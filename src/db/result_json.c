@@ -44,7 +44,8 @@ print_row(struct result *result, const struct part *part, uint32_t row, struct d
 {
     struct row_vectors vectors = { result, part->ns, row };
 
-    json_print_doc(out, doc, part->ns->names, &part->projection.fields, result_stored_vectors, &vectors, true);
+    json_print_doc(out, doc, part->ns->names, &part->projection.fields, result_stored_vectors, &vectors,
+                   true);
     if (result->scratch)
         anx_arena_reset(result->scratch);
 }

@@ -314,9 +314,10 @@ void
 json_print_doc(anx_buffer *out, struct doc doc, const struct doc_names *names,
                const struct doc_projection *projection, doc_vectors_fn vectors, void *context, bool open)
 {
-    struct printing printing = {
-        .out = out, .names = names, .projection = projection, .vectors = { .fetch = vectors, .context = context }
-    };
+    struct printing printing = { .out = out,
+                                 .names = names,
+                                 .projection = projection,
+                                 .vectors = { .fetch = vectors, .context = context } };
     struct doc_scope scope = { .is_whole = !projection || projection->all_regular };
 
     printing.vectors.root = doc_root(doc);

@@ -206,7 +206,8 @@ ANX_NODISCARD anx_status query_read_dsl(anx_text json, enum query_type expected,
 ANX_NODISCARD anx_status query_convert_dsl(anx_text json, anx_arena *arena, struct query *out,
                                            anx_error *err);
 /* A query of the binary protocol, whose command says what it does with the rows. Texts stay in `bytes`.
- * ANX_E_PARSE_BIN, ANX_E_BIN_VERSION (KNN parameters), ANX_E_PARAMS, ANX_E_QUERY, ANX_E_CONFLICT, ANX_E_LOGIC.
+ * ANX_E_PARSE_BIN, ANX_E_BIN_VERSION (KNN parameters), ANX_E_PARAMS, ANX_E_QUERY, ANX_E_CONFLICT,
+ * ANX_E_LOGIC.
  */
 ANX_NODISCARD anx_status query_read_binary(anx_text bytes, enum query_type type, anx_arena *arena,
                                            struct query *out, anx_error *err);

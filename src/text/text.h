@@ -27,8 +27,8 @@ enum { TEXT_FIELDS_MAX = 63 };
 /* ---- Configuration (config.c) ---- */
 
 struct text_config;
-/* The `config` of an index definition; NULL or null: all defaults. fields [n_field]: their names in queries and in
- * "fields", at least one; more than one makes a composite index. Unknown keys are ignored.
+/* The `config` of an index definition; NULL or null: all defaults. fields [n_field]: their names in queries
+ * and in "fields", at least one; more than one makes a composite index. Unknown keys are ignored.
  * ANX_E_PARSE_JSON (types, ranges), ANX_E_PARSE_DSL, ANX_E_PARAMS, ANX_E_UNSUPPORTED (a splitter that is not
  * there), ANX_E_NOMEM. */
 ANX_NODISCARD anx_status text_config_read(const struct json_node *config, const anx_text *fields,
