@@ -418,7 +418,7 @@ read_tail(struct binary *b, struct query *root)
     while (b->in.at < b->in.size) {
         uint64_t type = binary_number(b);
         struct query *query = anx_arena_array(b->arena, 1, sizeof(*query));
-        struct query_list on;
+        struct query_list on = { 0 };
 
         if (!query)
             return binary_fail_memory(b);

@@ -29,8 +29,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
-#include "net/listen.h"
-#include "rpc/rpc_int.h"
+#include "rpc/server_int.h"
 
 #define LOGIN_BYTES_MAX 65536     /* of a frame before the login */
 #define WAITING_MAX 1024          /* requests; reading stops above */
@@ -42,75 +41,10 @@
 enum { MIN_LOOPS = 4, DEFAULT_WORKERS = 16, DEFAULT_CONNECTIONS = 10000, DEFAULT_IDLE_S = 300 };
 enum { DEFAULT_RESULT_S = 600 };
 
-/* What comes to a loop from elsewhere: answers, or a new socket. */
-struct chunk {
-    struct chunk *next;
-    struct rpc_connection *connection; /* NULL: a socket, or an event */
-    uint64_t subscriber; /* an event: the connection's number, since it may be gone when the event arrives */
-    anx_buffer out;
-    struct rpc_rows *tail;
-    size_t tail_start, tail_size, foot_size;
-    uint8_t foot[32];
-    bool is_last;    /* the worker is done with the connection */
-    bool must_close;
-    int fd;
-    bool is_secure;
-    char client[64];
-};
-
-struct rpc_loop {
-    struct rpc_server *server;
-    pthread_t thread;
-    struct event_base *base;
-    struct evconnlistener *listeners[2 * ANX_LISTEN_MAX + 1];
-    size_t n_listener;
-    struct event *wake_event, *sweep_event;
-    int wake; /* eventfd */
-    pthread_mutex_t lock;
-    struct chunk *chunks, **chunks_end; /* guarded by lock */
-    struct rpc_connection *connections; /* loop thread only, as the next */
-    bool is_stopping;
-    anx_buffer out; /* of calls on the loop */
-};
-struct rpc_server {
-    struct rpc_params params;
-    struct anx_listen plain, secure;
-    int unix_fd; /* -1: none */
-    struct rpc_loop *loops;
-    size_t n_loop; /* running */
-    struct {
-        pthread_mutex_t lock;
-        pthread_cond_t wake;
-        struct rpc_connection *first, **last; /* by next_work; guarded by lock */
-        bool is_stopping;                     /* guarded by lock */
-        pthread_t *threads;
-        size_t n_thread;
-    } pool;
-    pthread_mutex_t clients_lock;
-    struct rpc_connection *clients; /* guarded by clients_lock */
-    _Atomic size_t next_loop, n_connection;
-    _Atomic uint64_t last_id;
-    atomic_bool is_stopping;
-};
-
 const struct rpc_params *
 rpc_server_params(const struct rpc_server *server)
 {
     return &server->params;
-}
-
-/* ---- #clientsstats ---- */
-
-void
-rpc_clients_lock(struct rpc_server *server)
-{
-    pthread_mutex_lock(&server->clients_lock);
-}
-
-void
-rpc_clients_unlock(struct rpc_server *server)
-{
-    pthread_mutex_unlock(&server->clients_lock);
 }
 
 static uint64_t
@@ -120,48 +54,6 @@ now_ms(void)
 
     clock_gettime(CLOCK_REALTIME, &now);
     return (uint64_t) now.tv_sec * 1000u + (uint64_t) now.tv_nsec / 1000000u;
-}
-
-static void
-print_text(anx_buffer *out, const char *name, anx_text text)
-{
-    anx_buffer_printf(out, ",\"%s\":", name);
-    json_print_text(out, text);
-}
-
-static void
-print_client(const struct rpc_connection *c, anx_buffer *out)
-{
-    anx_buffer_printf(out, "{\"connection_id\":%llu", (unsigned long long) c->id);
-    print_text(out, "ip", anx_text_of(c->client));
-    print_text(out, "protocol", strcmp(c->client, "unix") == 0 ? ANX_TEXT("unix") : ANX_TEXT("tcp"));
-    print_text(out, "user_name", c->user);
-    print_text(out, "user_rights", anx_text_of(db_role_name(c->role)));
-    print_text(out, "db_name", c->database);
-    print_text(out, "app_name", c->application);
-    print_text(out, "client_version", c->version);
-    print_text(out, "current_activity", ANX_TEXT(""));
-    anx_buffer_printf(out,
-                      ",\"start_time\":%lld,\"sent_bytes\":%llu,\"recv_bytes\":%llu,\"send_buf_bytes\":0,"
-                      "\"send_rate\":0,\"recv_rate\":0,\"last_send_ts\":%llu,\"last_recv_ts\":%llu,"
-                      "\"tx_count\":%zu}",
-                      (long long) c->start_time, (unsigned long long) atomic_load(&c->sent_bytes),
-                      (unsigned long long) atomic_load(&c->received_bytes),
-                      (unsigned long long) atomic_load(&c->sent_ms),
-                      (unsigned long long) atomic_load(&c->received_ms), atomic_load(&c->n_transaction));
-}
-
-/* Those of one database: others are none of its users' business. */
-static void
-print_clients(void *context, struct database *db, anx_buffer *out)
-{
-    struct rpc_server *server = context;
-
-    rpc_clients_lock(server);
-    for (const struct rpc_connection *c = server->clients; c; c = c->next_client)
-        if (c->db == db)
-            print_client(c, out);
-    rpc_clients_unlock(server);
 }
 
 /* ---- Chunks ---- */
@@ -1008,7 +900,7 @@ rpc_server_open(const struct rpc_params *params, struct rpc_server **out, anx_er
         rpc_server_close(server);
         return st;
     }
-    engine_set_clients(params->engine, print_clients, server);
+    engine_set_clients(params->engine, rpc_clients_print, server);
     engine_set_events(params->engine, report_event, server);
     *out = server;
     return ANX_OK;

@@ -62,12 +62,13 @@ acquire(struct rpc_call *call, anx_text name, bool create, struct database **out
 }
 
 static void
-set_database(struct rpc_connection *c, struct database *db)
+set_database(struct rpc_connection *c, struct database *db, enum db_role role)
 {
     struct database *old = c->db;
 
     rpc_clients_lock(c->server);
     c->db = db;
+    c->role = role;
     rpc_clients_unlock(c->server);
     database_release(old);
 }
@@ -85,8 +86,7 @@ open_database(struct rpc_call *call, anx_text name, bool create, anx_error *err)
         database_release(db);
         return anx_fail(err, ANX_E_NOMEM, "no memory for a session");
     }
-    set_database(c, db);
-    c->role = users_role(c->login, name);
+    set_database(c, db, users_role(c->login, name));
     return ANX_OK;
 }
 
@@ -144,7 +144,7 @@ close_database(struct rpc_connection *c)
     for (size_t i = 0; i < c->n_tx; i++)
         anx_free(NULL, (void *) (uintptr_t) c->transactions[i].name.data);
     c->n_tx = 0;
-    set_database(c, NULL);
+    set_database(c, NULL, ROLE_NONE);
 }
 
 anx_status
