@@ -255,15 +255,18 @@ check_kept_keys(struct json_fields *in)
         { "wal_size", 0, INT64_MAX },
         { "min_preselect_size", 0, INT64_MAX },
         { "max_preselect_size", 0, INT64_MAX },
-        { "max_iterations_idset_preresult", 0, INT64_MAX },
         { "sync_storage_flush_limit", 0, INT32_MAX },
     };
     struct json_fields cache = { .prefix = in->prefix, .err = in->err };
+    int64_t iterations = 0;
 
     check_word(in, "log_level", log_levels, ANX_COUNT_OF(log_levels), &(size_t) { 0 });
     check_word(in, "join_cache_mode", join_modes, ANX_COUNT_OF(join_modes), &(size_t) { 0 });
     for (size_t i = 0; i < ANX_COUNT_OF(numbers); i++)
         fields_int(in, numbers[i].key, numbers[i].min, numbers[i].max, &(int64_t) { 0 });
+    fields_int(in, "max_iterations_idset_preresult", 0, INT64_MAX, &iterations);
+    if (iterations > 0) /* 0: as the Go connector leaves what it does not set */
+        fields_int(in, "max_iterations_idset_preresult", 201, INT64_MAX, &iterations);
     fields_double(in, "max_preselect_part", &(double) { 0 });
     fields_bool(in, "index_updates_counting_mode", &(bool) { false });
     cache.object = fields_object(in, "cache");

@@ -62,7 +62,6 @@ errors_say_what_and_where(void **state)
         { "select * from ns where index+field = 5", "Expected condition operator, but found '+' in query", 28,
           29 },
         { "select ssdfs", "Expected 'FROM', but found '' in query, line: 1 column: 12 12", 12, 12 },
-        { "select 'a' from ns", "Expected 'FROM', but found 'a' in query, line: 1 column: 8 9", 8, 9 },
         { "select * from ns limit ABC", "Expected number, but found 'abc' in query, line: 1 column: 23 26",
           23, 26 },
         { "select * from ns offset -1", "Expected number, but found '-1' in query, line: 1 column: 24 26", 24,
