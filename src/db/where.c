@@ -65,6 +65,13 @@ fail_null(struct exec *x, const char *condition)
                     "The '%s' condition is supported only by 'sparse' or 'array' indexes", condition);
 }
 
+/* As messages of conditions call the type of an index's keys. */
+static const char *
+key_type_name(enum field_type type)
+{
+    return type == FIELD_INT64 ? "int" : type == FIELD_UUID ? "UUID" : field_type_name(type);
+}
+
 static anx_status
 check_null(struct exec *x, struct where_node *node)
 {
@@ -91,7 +98,7 @@ compile_scalar(struct exec *x, struct where_node *node, struct values values)
         return exec_nomem(x);
     node->kind = WHERE_INDEX;
     if (node->condition == COND_LIKE && type != FIELD_STRING)
-        return anx_fail(x->err, ANX_E_QUERY, "Condition CondLike with type %s", field_type_name(type));
+        return anx_fail(x->err, ANX_E_QUERY, "Condition CondLike with type %s", key_type_name(type));
     for (size_t i = 0; st == ANX_OK && i < values.n; i++)
         st = field_convert(x, node->field, &values.items[i], &items[i]);
     if (st != ANX_OK)
@@ -108,9 +115,9 @@ compile_point(struct exec *x, struct where_node *node, struct values values)
     if (values.n != 3)
         return anx_fail(x->err, ANX_E_PARAMS, "Condition CondDWithin needs a point and a distance");
     if (node->field->index && node->field->index->def->field_type != FIELD_POINT &&
-        !field_is_array(node->field))
+        node->field->index->def->index_type != INDEX_RTREE)
         return anx_fail(x->err, ANX_E_QUERY, "Condition CondDWithin with type %s",
-                        field_type_name(node->field->index->def->field_type));
+                        key_type_name(node->field->index->def->field_type));
     node->kind = WHERE_POINT;
     return operand_init(x, COND_DWITHIN, values, NULL, &node->operand);
 }
@@ -154,15 +161,14 @@ compile_field(struct exec *x, const struct part *part, struct where_node *node, 
         make_constant(node, node->condition == COND_EMPTY);
         return ANX_OK;
     }
+    if (field->kind != FIELD_IS_SCALAR && field->index && field->index->def->index_type == INDEX_TEXT)
+        return compile_text(x, part, node, values);
     if (node->condition == COND_DWITHIN)
         return compile_point(x, node, values);
     if (field->kind == FIELD_IS_SCALAR)
         return compile_scalar(x, node, values);
-    if (field->index && field->index->def->index_type == INDEX_TEXT)
-        return compile_text(x, part, node, values);
-    if (field->index && node->condition != COND_ANY && node->condition != COND_EMPTY)
-        return anx_fail(x->err, ANX_E_PARAMS, "Only DWithin is supported by the geometry index '%.*s'",
-                        ANX_TEXT_ARG(field->name));
+    if (field->index)
+        return anx_fail(x->err, ANX_E_QUERY, "Only DWithin condition is available for RTree index");
     node->kind = WHERE_VALUES;
     return operand_init(x, node->condition, values, NULL, &node->operand);
 }
@@ -223,6 +229,9 @@ compile_compare(struct exec *x, const struct part *part, const struct query_entr
         return st;
     if (entry->function == FUNCTION_FLAT_ARRAY_LEN)
         return compile_length(x, node, values);
+    if (entry->refuses_regular && entry->condition == COND_ANY && node->field->kind == FIELD_IS_SCALAR &&
+        !knows_null(node->field))
+        return fail_null(x, "NOT NULL");
     return compile_field(x, part, node, values);
 }
 

@@ -227,18 +227,23 @@ read_subquery(struct binary *b, const struct query **out)
     return true;
 }
 
-/* What conditions without values carry now and then: one null. */
+/* A null of ANY and EMPTY means what no value means. Here, unlike in SQL, ANY is refused by regular indexes.
+ */
 static void
 drop_null(struct query_entry *entry)
 {
-    if ((entry->condition == COND_ANY || entry->condition == COND_EMPTY) && entry->values.n == 1 &&
-        entry->values.items[0].type == VALUE_NULL)
+    if (entry->condition != COND_ANY && entry->condition != COND_EMPTY)
+        return;
+    if (entry->values.n == 1 && entry->values.items[0].type == VALUE_NULL)
         entry->values.n = 0;
+    entry->refuses_regular = true;
 }
 
 static bool
 check_dwithin(struct binary *b, struct query_entry *entry)
 {
+    if (entry->condition == COND_DWITHIN && entry->values.n != 3)
+        return binary_fail(b, ANX_E_PARAMS, "Expected point and distance for DWithin");
     for (size_t i = 0; entry->condition == COND_DWITHIN && i < entry->values.n; i++) {
         struct value *value = &entry->values.items[i];
 

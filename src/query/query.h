@@ -91,6 +91,7 @@ struct query_entry {
     anx_text right_field;             /* ENTRY_FIELDS */
     struct values values;             /* ENTRY_COMPARE, ENTRY_SUBQUERY_VALUES */
     bool values_are_now;              /* right side is now(unit) */
+    bool refuses_regular;             /* ANY on an index without nulls is an error, not always true */
     enum query_time_unit unit;
     struct query_knn knn;             /* ENTRY_KNN */
     struct query_bracket bracket;     /* ENTRY_BRACKET */
