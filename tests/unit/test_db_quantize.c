@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 
-enum { N_DOC = 2400, DIM = 16, THRESHOLD = 2000, DEADLINE_S = 60 };
+enum { N_DOC = 2400, DIM = 16, THRESHOLD = 2000, DEADLINE_S = 300 };
 
 #define CONFIG(metric, more) "\"config\":{\"dimension\":16,\"metric\":\"" metric "\"" more "}}"
 #define FIELD(name, type, array)                                                                             \
