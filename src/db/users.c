@@ -192,7 +192,8 @@ read_user(yaml_document_t *document, const yaml_node_t *node, struct user *user,
         if (strcmp((const char *) key->data.scalar.value, "roles") == 0) {
             st = read_roles(document, value, user, err);
         } else if (strcmp((const char *) key->data.scalar.value, "hash") == 0) {
-            st = scalar_at(document, pair->value, &value, "hash must be text", err);
+            st = user->hash ? fail_at(key, "the hash is there twice", err)
+                            : scalar_at(document, pair->value, &value, "hash must be text", err);
             if (st == ANX_OK &&
                 !(user->hash = copy_text((const char *) value->data.scalar.value, value->data.scalar.length)))
                 st = anx_fail(err, ANX_E_NOMEM, "out of memory");
