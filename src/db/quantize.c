@@ -331,6 +331,8 @@ finish_slice(struct job *job)
     v = find_index(job);
     if (v)
         vector_sweep(v);
+    else
+        outcome = ABANDONED; /* it was dropped */
     while (outcome == GO_ON && anx_clock_ns() < end_ns) {
         outcome = gather(job);
         if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
