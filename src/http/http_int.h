@@ -6,6 +6,7 @@
 #include "base/buffer.h"
 #include "db/users.h"
 #include "http/server.h"
+#include "net/workers.h"
 
 enum http_verb { VERB_GET, VERB_POST, VERB_PUT, VERB_PATCH, VERB_DELETE, VERB_COUNT };
 enum { HTTP_SEGMENTS_MAX = 12, HTTP_PARAMS_MAX = 64 };
@@ -46,7 +47,8 @@ struct http_request {
     /* Set by a route's `prepare`. */
     struct query query;
     bool is_prepared;
-    struct http_request *next; /* in a queue */
+    struct http_request *next; /* in a queue of the loop */
+    struct anx_work work;
 };
 
 typedef anx_status (*http_handler)(struct http_request *request, anx_error *err);

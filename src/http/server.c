@@ -1,13 +1,14 @@
-/* Listeners, event loops and the worker pool.
+/* Listeners and event loops; workers are net/workers.h.
  *
  * One thread per listener accepts and gives each connection to the loop with the fewest. A loop is a thread
  * with its own event_base and its connections (connection.c). A request that goes to a worker comes back
- * through the loop's `done` queue and an eventfd. Locks: pool.lock (queue of work), loop.lock (queues to the
- * loop); neither is held while anything else is taken. */
+ * through the loop's `done` queue and an eventfd. loop.lock (queues to the loop) is not held while anything
+ * else is taken. */
 #include <errno.h>
 #include <http_parser.h>
 #include <netinet/tcp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
@@ -24,19 +25,6 @@
 #define MAX_CONNECTIONS 10000
 #define STOP_PATIENCE_S 5      /* for clients that do not read their answer when the server stops */
 #define WORKERS_DEFAULT 16
-#define BLOCKED_MAX 256 /* requests that may wait for services on the network; each has a thread */
-
-struct http_pool {
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    struct http_request *first, **last; /* guarded by lock */
-    bool is_stopping;                   /* guarded by lock */
-    size_t n_worker;  /* that may work at once */
-    size_t n_busy;    /* with a request; guarded by lock */
-    size_t n_blocked; /* of them wait for a service on the network; guarded by lock */
-    pthread_t *threads; /* [n_worker + BLOCKED_MAX] */
-    size_t n_thread;    /* guarded by lock once the server runs */
-};
 
 struct http_acceptor {
     struct http_server *server;
@@ -52,7 +40,7 @@ struct http_server {
     int stop; /* eventfd: ends the acceptors */
     struct http_loop *loops;
     size_t n_loop;
-    struct http_pool pool;
+    struct anx_workers *workers;
     struct http_counters counters;
     atomic_bool is_stopping;
 };
@@ -69,21 +57,6 @@ http_server_counters(struct http_server *server)
     return &server->counters;
 }
 
-/* ---- Workers ---- */
-
-void
-http_hand_to_worker(struct http_request *request)
-{
-    struct http_pool *pool = &request->server->pool;
-
-    request->next = NULL;
-    pthread_mutex_lock(&pool->lock);
-    *pool->last = request;
-    pool->last = &request->next;
-    pthread_cond_signal(&pool->wake);
-    pthread_mutex_unlock(&pool->lock);
-}
-
 static void
 wake(struct http_loop *loop)
 {
@@ -95,78 +68,28 @@ wake(struct http_loop *loop)
 
 /* ---- Workers ---- */
 
-static void *work(void *context);
-
-/* A worker begins or ends waiting for a service: another one takes its place, so that a service that hangs
- * costs threads and not answers. */
-static bool
-on_blocking(void *context, bool begins)
+void
+http_hand_to_worker(struct http_request *request)
 {
-    struct http_server *server = context;
-    struct http_pool *pool = &server->pool;
-    bool is_allowed = true;
-
-    pthread_mutex_lock(&pool->lock);
-    if (!begins) {
-        pool->n_blocked--;
-    } else if (pool->n_blocked >= BLOCKED_MAX) {
-        is_allowed = false;
-    } else {
-        pool->n_blocked++;
-        if (pool->n_thread < pool->n_worker + pool->n_blocked &&
-            pthread_create(&pool->threads[pool->n_thread], NULL, work, server) == 0)
-            pool->n_thread++; /* kept: it would be needed again */
-        pthread_cond_signal(&pool->wake);
-    }
-    pthread_mutex_unlock(&pool->lock);
-    return is_allowed;
+    anx_workers_give(request->server->workers, &request->work);
 }
 
-/* pool->lock held. */
-static bool
-may_work(const struct http_pool *pool)
-{
-    return pool->first && pool->n_busy < pool->n_worker + pool->n_blocked;
-}
-
-static void *
-work(void *context)
+static void
+work(void *context, struct anx_work *given)
 {
     struct http_server *server = context;
-    struct http_pool *pool = &server->pool;
-    bool was_busy = false;
+    struct http_request *request =
+        (struct http_request *) ((char *) given - offsetof(struct http_request, work));
+    struct http_loop *loop = request->loop;
 
-    for (;;) {
-        struct http_request *request;
-        struct http_loop *loop;
-
-        pthread_mutex_lock(&pool->lock);
-        pool->n_busy -= was_busy;
-        while (!may_work(pool) && !pool->is_stopping)
-            pthread_cond_wait(&pool->wake, &pool->lock);
-        request = pool->first;
-        if (request) {
-            pool->first = request->next;
-            if (!pool->first)
-                pool->last = &pool->first;
-            else
-                pthread_cond_signal(&pool->wake); /* a signal may have met one that could not work */
-            pool->n_busy++;
-            was_busy = true;
-        }
-        pthread_mutex_unlock(&pool->lock);
-        if (!request)
-            return NULL;
-        request->session.blocking = on_blocking;
-        request->session.blocking_context = server;
-        http_request_run(request);
-        loop = request->loop;
-        pthread_mutex_lock(&loop->lock);
-        request->next = loop->done;
-        loop->done = request;
-        pthread_mutex_unlock(&loop->lock);
-        wake(loop);
-    }
+    request->session.blocking = anx_workers_blocking;
+    request->session.blocking_context = server->workers;
+    http_request_run(request);
+    pthread_mutex_lock(&loop->lock);
+    request->next = loop->done;
+    loop->done = request;
+    pthread_mutex_unlock(&loop->lock);
+    wake(loop);
 }
 
 /* ---- Loops ---- */
@@ -344,23 +267,14 @@ accept_all(void *context)
 static anx_status
 start_threads(struct http_server *server, anx_error *err)
 {
-    struct http_pool *pool = &server->pool;
     size_t n_worker = server->params.n_worker > 0 ? server->params.n_worker : WORKERS_DEFAULT;
     sigset_t all, old;
     int failed = 0;
 
-    pool->n_worker = n_worker;
-    pool->threads = anx_alloc_zeroed(NULL, n_worker + BLOCKED_MAX, sizeof(*pool->threads));
-    if (!pool->threads)
-        return anx_fail(err, ANX_E_NOMEM, "no memory for %zu threads", n_worker);
+    if (anx_workers_open(&server->workers, n_worker, work, server, err) != ANX_OK)
+        return ANX_E_NOMEM;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    while (failed == 0 && pool->n_thread < n_worker) {
-        pthread_mutex_lock(&pool->lock);
-        failed = pthread_create(&pool->threads[pool->n_thread], NULL, work, server);
-        pool->n_thread += failed == 0;
-        pthread_mutex_unlock(&pool->lock);
-    }
     while (failed == 0 && server->n_loop < server->params.n_loop) {
         failed = pthread_create(&server->loops[server->n_loop].thread, NULL, run_loop,
                                 &server->loops[server->n_loop]);
@@ -397,9 +311,6 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
         st = anx_fail(err, ANX_E_NOMEM, "cannot make an event: %s", strerror(errno));
     if (server->params.n_loop == 0)
         server->params.n_loop = n_cpu < 2 ? 4 : 2 * n_cpu;
-    pthread_mutex_init(&server->pool.lock, NULL);
-    pthread_cond_init(&server->pool.wake, NULL);
-    server->pool.last = &server->pool.first;
     server->loops = anx_alloc_zeroed(NULL, server->params.n_loop, sizeof(*server->loops));
     if (st == ANX_OK && !server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
@@ -422,9 +333,7 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
 unsigned
 http_server_port(const struct http_server *server, bool tls)
 {
-    const struct anx_listen *listen = tls ? &server->secure : &server->plain;
-
-    return listen->n > 0 ? listen->port : 0;
+    return anx_listen_port(&server->plain, &server->secure, tls);
 }
 
 void
@@ -444,21 +353,13 @@ http_server_close(struct http_server *server)
         wake(&server->loops[i]);
     for (size_t i = 0; i < server->n_loop; i++)
         pthread_join(server->loops[i].thread, NULL);
-    pthread_mutex_lock(&server->pool.lock);
-    server->pool.is_stopping = true;
-    pthread_cond_broadcast(&server->pool.wake);
-    pthread_mutex_unlock(&server->pool.lock);
-    for (size_t i = 0; i < server->pool.n_thread; i++)
-        pthread_join(server->pool.threads[i], NULL);
+    anx_workers_close(server->workers);
     for (size_t i = 0; server->loops && i < server->params.n_loop; i++)
         loop_free(&server->loops[i]);
     anx_listen_close(&server->plain);
     anx_listen_close(&server->secure);
     if (server->stop >= 0)
         close(server->stop);
-    pthread_cond_destroy(&server->pool.wake);
-    pthread_mutex_destroy(&server->pool.lock);
-    anx_free(NULL, server->pool.threads);
     anx_free(NULL, server->loops);
     anx_free(NULL, server);
 }

@@ -44,6 +44,14 @@ ANX_NODISCARD anx_status anx_listen_at(struct anx_listen *listen, const char *ad
 ANX_NODISCARD anx_status anx_address_parse(const char *text, char *host, size_t host_size, uint16_t *port,
                                            anx_error *err);
 void anx_listen_close(struct anx_listen *listen); /* a closed or zeroed one is fine */
+/* The port of the one that was asked for; 0 when it is not open. */
+static inline unsigned
+anx_listen_port(const struct anx_listen *plain, const struct anx_listen *secure, bool tls)
+{
+    const struct anx_listen *listen = tls ? secure : plain;
+
+    return listen->n > 0 ? listen->port : 0;
+}
 
 /* Waits for a connection. *fd is non-blocking and closed on exec. ANX_E_CANCELLED when wake_fd became
  * readable (it is not read), ANX_E_NETWORK when the sockets are gone. Running out of descriptors is waited

@@ -122,7 +122,7 @@ should_stop(void *context)
 }
 
 static void
-set_session(struct rpc_call *call, const struct rpc_request *request)
+set_session(struct rpc_call *call, const struct rpc_request *request, bool on_loop)
 {
     struct rpc_connection *c = call->connection;
     uint64_t ms = call->args.timeout_ms < 1000000000u ? call->args.timeout_ms : 0;
@@ -135,6 +135,8 @@ set_session(struct rpc_call *call, const struct rpc_request *request)
         .should_stop = should_stop,
         .stop_context = c,
         .max_result_bytes = rpc_server_params(call->server)->max_response_bytes,
+        .blocking = on_loop ? NULL : anx_workers_blocking,
+        .blocking_context = rpc_server_workers(call->server),
     };
 }
 
@@ -183,7 +185,7 @@ prepare(struct rpc_call *call, const struct rpc_request *request, bool on_loop, 
         st = check_session(call, err);
     if (st != ANX_OK)
         return st;
-    set_session(call, request);
+    set_session(call, request, on_loop);
     if (call->command->where != BY_QUERY)
         return ANX_OK;
     st = query_read_binary(rpc_text(call, 0), QUERY_SELECT, call->arena, &call->query, err);

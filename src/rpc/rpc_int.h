@@ -9,6 +9,7 @@
 
 #include "db/result_rows.h"
 #include "db/users.h"
+#include "net/workers.h"
 #include "rpc/frame.h"
 #include "rpc/server.h"
 
@@ -81,7 +82,7 @@ struct rpc_connection {
     struct rpc_server *server;
     struct bufferevent *bev;
     struct rpc_connection *next, **at; /* of the loop's list */
-    struct rpc_connection *next_work; /* of the pool's list */
+    struct anx_work given; /* to the server's workers */
     struct rpc_connection *next_client, **client_at; /* of the server's list, as #clientsstats shows it */
     struct rpc_subscription *subscription; /* owned; guarded by the server's lock of clients */
     int64_t start_time;                /* Unix seconds */
@@ -172,6 +173,7 @@ rpc_integer(const struct rpc_call *call, size_t i, int64_t absent)
 void rpc_clients_lock(struct rpc_server *server);
 void rpc_clients_unlock(struct rpc_server *server);
 const struct rpc_params *rpc_server_params(const struct rpc_server *server);
+struct anx_workers *rpc_server_workers(const struct rpc_server *server);
 
 /* Replaces the subscription of a connection, which is taken; NULL: none. */
 void rpc_server_subscribe(struct rpc_connection *connection, struct rpc_subscription *subscription);

@@ -1,4 +1,4 @@
-/* Listeners, event loops, connections and the worker pool.
+/* Listeners, event loops and connections; workers are net/workers.h.
  *
  * A loop is a thread with its own event_base. Every loop accepts from the same sockets and hands each new
  * connection to the next loop in turn, so that the few connections of one client are spread. A connection
@@ -6,8 +6,7 @@
  * whole list goes to a worker, which answers it in order and gives the bytes back piece by piece through the
  * loop's list of chunks and an eventfd. Only the loop touches the socket.
  *
- * Locks: pool.lock (connections with work), loop.lock (chunks and new sockets); neither is held while
- * anything else is taken. */
+ * loop.lock (chunks and new sockets) is not held while anything else is taken. */
 #include <errno.h>
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
@@ -18,6 +17,7 @@
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -45,6 +45,12 @@ const struct rpc_params *
 rpc_server_params(const struct rpc_server *server)
 {
     return &server->params;
+}
+
+struct anx_workers *
+rpc_server_workers(const struct rpc_server *server)
+{
+    return server->workers;
 }
 
 static uint64_t
@@ -221,19 +227,12 @@ connection_end(struct rpc_connection *c)
 static void
 hand_to_worker(struct rpc_connection *c)
 {
-    struct rpc_server *server = c->server;
-
     c->is_busy = true;
     c->work = c->waiting;
     c->waiting = NULL;
     c->waiting_end = &c->waiting;
     c->n_waiting = c->waiting_bytes = 0;
-    c->next_work = NULL;
-    pthread_mutex_lock(&server->pool.lock);
-    *server->pool.last = c;
-    server->pool.last = &c->next_work;
-    pthread_cond_signal(&server->pool.wake);
-    pthread_mutex_unlock(&server->pool.lock);
+    anx_workers_give(c->server->workers, &c->given);
 }
 
 static void
@@ -543,13 +542,16 @@ flush(struct rpc_connection *c, anx_buffer *out, const struct rpc_call *call, bo
 }
 
 static void
-run_work(struct rpc_connection *c)
+work(void *context, struct anx_work *given)
 {
+    struct rpc_connection *c =
+        (struct rpc_connection *) ((char *) given - offsetof(struct rpc_connection, given));
     struct rpc_request *request;
     uint64_t flushed_ns = anx_clock_ns();
     bool must_close = false;
     anx_buffer out;
 
+    (void) context;
     anx_buffer_init(&out, NULL, c->server->params.max_response_bytes + 65536);
     while ((request = c->work)) {
         struct rpc_call call = { .connection = c, .out = &out };
@@ -566,30 +568,6 @@ run_work(struct rpc_connection *c)
         }
     }
     flush(c, &out, NULL, must_close, true);
-}
-
-static void *
-work(void *context)
-{
-    struct rpc_server *server = context;
-
-    for (;;) {
-        struct rpc_connection *c;
-
-        pthread_mutex_lock(&server->pool.lock);
-        while (!server->pool.first && !server->pool.is_stopping)
-            pthread_cond_wait(&server->pool.wake, &server->pool.lock);
-        c = server->pool.first;
-        if (c) {
-            server->pool.first = c->next_work;
-            if (!server->pool.first)
-                server->pool.last = &server->pool.first;
-        }
-        pthread_mutex_unlock(&server->pool.lock);
-        if (!c)
-            return NULL;
-        run_work(c);
-    }
 }
 
 /* ---- Loops ---- */
@@ -824,19 +802,13 @@ listen_unix(struct rpc_server *server, const char *path, anx_error *err)
 static anx_status
 start_threads(struct rpc_server *server, anx_error *err)
 {
-    size_t n_worker = server->params.n_worker;
     sigset_t all, old;
     int failed = 0;
 
-    server->pool.threads = anx_alloc_zeroed(NULL, n_worker, sizeof(*server->pool.threads));
-    if (!server->pool.threads)
-        return anx_fail(err, ANX_E_NOMEM, "no memory for %zu threads", n_worker);
+    if (anx_workers_open(&server->workers, server->params.n_worker, work, server, err) != ANX_OK)
+        return ANX_E_NOMEM;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
-    while (failed == 0 && server->pool.n_thread < n_worker) {
-        failed = pthread_create(&server->pool.threads[server->pool.n_thread], NULL, work, server);
-        server->pool.n_thread += failed == 0;
-    }
     while (failed == 0 && server->n_loop < server->params.n_loop) {
         failed = pthread_create(&server->loops[server->n_loop].thread, NULL, run_loop,
                                 &server->loops[server->n_loop]);
@@ -880,9 +852,6 @@ rpc_server_open(const struct rpc_params *params, struct rpc_server **out, anx_er
     set_defaults(&server->params);
     server->unix_fd = -1;
     pthread_mutex_init(&server->clients_lock, NULL);
-    pthread_mutex_init(&server->pool.lock, NULL);
-    pthread_cond_init(&server->pool.wake, NULL);
-    server->pool.last = &server->pool.first;
     server->loops = anx_alloc_zeroed(NULL, server->params.n_loop, sizeof(*server->loops));
     if (!server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
@@ -909,9 +878,7 @@ rpc_server_open(const struct rpc_params *params, struct rpc_server **out, anx_er
 unsigned
 rpc_server_port(const struct rpc_server *server, bool tls)
 {
-    const struct anx_listen *listen = tls ? &server->secure : &server->plain;
-
-    return listen->n > 0 ? listen->port : 0;
+    return anx_listen_port(&server->plain, &server->secure, tls);
 }
 
 void
@@ -930,12 +897,7 @@ rpc_server_close(struct rpc_server *server)
             event_base_loopbreak(server->loops[i].base);
     for (size_t i = 0; i < server->n_loop; i++)
         pthread_join(server->loops[i].thread, NULL);
-    pthread_mutex_lock(&server->pool.lock);
-    server->pool.is_stopping = true;
-    pthread_cond_broadcast(&server->pool.wake);
-    pthread_mutex_unlock(&server->pool.lock);
-    for (size_t i = 0; i < server->pool.n_thread; i++)
-        pthread_join(server->pool.threads[i], NULL);
+    anx_workers_close(server->workers);
     for (size_t i = 0; server->loops && i < server->params.n_loop; i++)
         loop_free(&server->loops[i]);
     anx_listen_close(&server->plain);
@@ -944,10 +906,7 @@ rpc_server_close(struct rpc_server *server)
         unlink(server->params.unix_path);
         close(server->unix_fd);
     }
-    pthread_cond_destroy(&server->pool.wake);
-    pthread_mutex_destroy(&server->pool.lock);
     pthread_mutex_destroy(&server->clients_lock);
-    anx_free(NULL, server->pool.threads);
     anx_free(NULL, server->loops);
     anx_free(NULL, server);
 }

@@ -1,4 +1,4 @@
-/* The server's parts: loops, the pool, what travels between threads. server.c and clients.c only. */
+/* The server's parts: loops, what travels between threads. server.c and clients.c only. */
 #ifndef ANX_RPC_SERVER_INT_H
 #define ANX_RPC_SERVER_INT_H
 
@@ -45,14 +45,7 @@ struct rpc_server {
     int unix_fd; /* -1: none */
     struct rpc_loop *loops;
     size_t n_loop; /* running */
-    struct {
-        pthread_mutex_t lock;
-        pthread_cond_t wake;
-        struct rpc_connection *first, **last; /* by next_work; guarded by lock */
-        bool is_stopping;                     /* guarded by lock */
-        pthread_t *threads;
-        size_t n_thread;
-    } pool;
+    struct anx_workers *workers;
     pthread_mutex_t clients_lock;
     struct rpc_connection *clients; /* guarded by clients_lock */
     _Atomic size_t next_loop, n_connection;

@@ -3,12 +3,14 @@ import json
 import os
 import random
 import re
+import socket
 import ssl
 import subprocess
 import tempfile
+import threading
 import unittest
 
-from client import PK, Closed, Connection, Db, Refused, Server, free_port, index
+from client import PK, Closed, Connection, Db, Refused, Server, free_port, index, vector_index
 from query import Query
 from wire import COMMANDS, COMPRESSED, DEDICATED, MAGIC, VERSION, I64, arguments, frame, request, snappy_pack, varuint
 
@@ -272,6 +274,42 @@ class Doors(unittest.TestCase):
                     self.assertEqual(owner.select(Query("t")).ids(), [1])
             finally:
                 server.stop()
+
+
+class HangingService(Case):
+    """Writers that wait for an embedding service keep no worker from others: more of them than the server has workers."""
+
+    def test_others_go_on(self):
+        with socket.create_server(("127.0.0.1", 0), backlog=64) as service:
+            service.settimeout(20)
+            self.db = Db(self.server)
+            self.addCleanup(self.db.sock.close)
+            pool = {"connections": 64, "connect_timeout_ms": 5000, "read_timeout_ms": 60000}
+            embedder = {"URL": f"http://127.0.0.1:{service.getsockname()[1]}", "name": "e", "cache_tag": "c", "fields": ["t"], "pool": pool}
+            self.db.open("h", PK, index("t", "string", "-"), vector_index("v", "vec_bf", 4, embedding={"upsert_embedder": embedder}))
+            self.db.open("other", PK)
+            writers = [Db(self.server) for _ in range(24)]
+            asked = [threading.Thread(target=self.write, args=(writer, i)) for i, writer in enumerate(writers)]
+            for thread in asked:
+                thread.start()
+            waiting = [service.accept()[0] for _ in writers]  # all of them wait now
+            self.db.modify("other", {"id": 1})
+            self.assertEqual(self.db.select(Query("other").where("id", "gt", 0)).ids(), [1])
+            for connection in waiting:
+                connection.close()
+            for thread in asked:
+                thread.join(60)
+                self.assertFalse(thread.is_alive())
+            self.assertEqual(self.db.select(Query("h")).ids(), [])
+
+    @staticmethod
+    def write(writer, i):
+        try:
+            writer.modify("h", {"id": i, "t": f"text {i}"})
+        except Refused:
+            pass  # its service went away
+        finally:
+            writer.sock.close()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-/* Listeners and the TLS identity of a server. */
+/* Listeners, workers and the TLS identity of a server. */
 #include "test_util.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -17,6 +19,7 @@
 #include "base/error.h"
 #include "net/listen.h"
 #include "net/tls.h"
+#include "net/workers.h"
 
 /* --- listeners --- */
 
@@ -136,6 +139,92 @@ addresses_compare_by_host(void **state)
     anx_address_text(&six, text);
     assert_string_equal(text, "[::1]:81");
     assert_true(anx_address_is_loopback(&six));
+}
+
+/* --- workers --- */
+
+struct job {
+    struct anx_work work; /* first: a job is found by its work */
+    int number;
+    bool waits;      /* for `released`, as for a service */
+    bool is_refused; /* it was not allowed to wait */
+};
+struct bench {
+    struct anx_workers *workers;
+    sem_t ran, released;
+    pthread_mutex_t lock;
+    int order[16]; /* guarded by lock */
+    size_t n;      /* guarded by lock */
+};
+
+static void
+run_job(void *context, struct anx_work *work)
+{
+    struct bench *bench = context;
+    struct job *job = (struct job *) work;
+
+    if (job->waits) {
+        job->is_refused = !anx_workers_blocking(bench->workers, true);
+        sem_post(&bench->ran);
+        if (!job->is_refused) {
+            sem_wait(&bench->released);
+            (void) anx_workers_blocking(bench->workers, false);
+        }
+        return;
+    }
+    pthread_mutex_lock(&bench->lock);
+    bench->order[bench->n++] = job->number;
+    pthread_mutex_unlock(&bench->lock);
+    sem_post(&bench->ran);
+}
+
+/* One worker: whatever waits must not keep it, and what it runs keeps its order. One too many is refused. */
+static void
+workers_that_wait_are_replaced(void **state)
+{
+    static struct job waiting[ANX_WORKERS_BLOCKED_MAX + 1], jobs[8];
+    struct bench bench = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    anx_error err;
+
+    (void) state;
+    sem_init(&bench.ran, 0, 0);
+    sem_init(&bench.released, 0, 0);
+    assert_int_equal(anx_workers_open(&bench.workers, 1, run_job, &bench, &err), ANX_OK);
+    for (size_t i = 0; i <= ANX_WORKERS_BLOCKED_MAX; i++) {
+        waiting[i].waits = true;
+        anx_workers_give(bench.workers, &waiting[i].work);
+        sem_wait(&bench.ran);
+        assert_int_equal(waiting[i].is_refused, i == ANX_WORKERS_BLOCKED_MAX);
+    }
+    for (int i = 0; i < 8; i++) {
+        jobs[i].number = i;
+        anx_workers_give(bench.workers, &jobs[i].work);
+    }
+    for (int i = 0; i < 8; i++)
+        sem_wait(&bench.ran);
+    for (int i = 0; i < 8; i++)
+        assert_int_equal(bench.order[i], i);
+    for (size_t i = 0; i < ANX_WORKERS_BLOCKED_MAX; i++)
+        sem_post(&bench.released);
+    anx_workers_close(bench.workers);
+}
+
+/* Closing runs what was given. */
+static void
+workers_finish_what_was_given(void **state)
+{
+    static struct job jobs[16];
+    struct bench bench = { .lock = PTHREAD_MUTEX_INITIALIZER };
+    anx_error err;
+
+    (void) state;
+    sem_init(&bench.ran, 0, 0);
+    assert_int_equal(anx_workers_open(&bench.workers, 2, run_job, &bench, &err), ANX_OK);
+    for (int i = 0; i < 16; i++)
+        anx_workers_give(bench.workers, &jobs[i].work);
+    anx_workers_close(bench.workers);
+    assert_int_equal(bench.n, 16);
+    anx_workers_close(NULL);
 }
 
 /* --- TLS --- */
@@ -270,6 +359,7 @@ main(void)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(listener_takes_connections), cmocka_unit_test(listener_errors_are_clear),
         cmocka_unit_test(listener_of_a_name),         cmocka_unit_test(addresses_compare_by_host),
+        cmocka_unit_test(workers_that_wait_are_replaced), cmocka_unit_test(workers_finish_what_was_given),
         cmocka_unit_test(tls_errors_name_the_file),   cmocka_unit_test(tls_reload_keeps_what_works),
     };
 
