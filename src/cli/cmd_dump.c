@@ -16,43 +16,36 @@ struct config {
 };
 
 #define FIELD(field) .offset = offsetof(struct config, field)
+#define WHICH_ROWS(root_help)                                                                                \
+    { .name = "db",                                                                                          \
+      .letter = 's',                                                                                         \
+      .type = OPTION_TEXT,                                                                                   \
+      FIELD(root),                                                                                           \
+      .def = "annex-data",                                                                                   \
+      .value = "DIR",                                                                                        \
+      .help = (root_help) },                                                                                 \
+    { .name = "database",                                                                                    \
+      .letter = 'd',                                                                                         \
+      .type = OPTION_TEXT,                                                                                   \
+      FIELD(database),                                                                                       \
+      .value = "NAME",                                                                                       \
+      .help = "Only this one; otherwise all" }
+#define QUIET_ROW                                                                                            \
+    { .name = "quiet", .type = OPTION_FLAG, FIELD(is_quiet), .help = "No progress on standard error" }
+
 static const struct option_def dump_rows[] = {
-    { .name = "db",
-      .letter = 's',
-      .type = OPTION_TEXT,
-      FIELD(root),
-      .def = "annex-data",
-      .value = "DIR",
-      .help = "Folder of the databases, as given to annex serve; a server may be running on it" },
-    { .name = "database",
-      .letter = 'd',
-      .type = OPTION_TEXT,
-      FIELD(database),
-      .value = "NAME",
-      .help = "Only this one; otherwise all" },
+    WHICH_ROWS("Folder of the databases, as given to annex serve; a server may be running on it"),
     { .name = "resume",
       .type = OPTION_FLAG,
       FIELD(is_resume),
       .help = "Go on with a FILE that was cut off; a database that changed since is written anew" },
-    { .name = "quiet", .type = OPTION_FLAG, FIELD(is_quiet), .help = "No progress on standard error" },
+    QUIET_ROW,
 };
 static const struct option_def restore_rows[] = {
-    { .name = "db",
-      .letter = 's',
-      .type = OPTION_TEXT,
-      FIELD(root),
-      .def = "annex-data",
-      .value = "DIR",
-      .help = "Folder to restore to; made when missing. A running server sees what came at its next start" },
-    { .name = "database",
-      .letter = 'd',
-      .type = OPTION_TEXT,
-      FIELD(database),
-      .value = "NAME",
-      .help = "Only this one of the file; otherwise all" },
+    WHICH_ROWS("Folder to restore to; made when missing. A running server sees what came at its next start"),
     { .name = "as", .type = OPTION_TEXT, FIELD(as), .value = "NAME", .help = "Another name for it" },
     { .name = "check", .type = OPTION_FLAG, FIELD(is_check), .help = "Verify the whole file, write nothing" },
-    { .name = "quiet", .type = OPTION_FLAG, FIELD(is_quiet), .help = "No progress on standard error" },
+    QUIET_ROW,
 };
 static const struct option_group dump_groups[] = { { "Options", dump_rows, ANX_COUNT_OF(dump_rows), 0 } };
 static const struct option_group restore_groups[] = { { "Options", restore_rows, ANX_COUNT_OF(restore_rows),

@@ -1,28 +1,10 @@
 /* Queries of the binary protocol: what they read as, printed as SQL; damage; errors. */
-#include "test_util.h"
+#include "test_arena.h"
 
 #include <string.h>
 
 #include "base/error.h"
 #include "query/query.h"
-
-static anx_arena *arena;
-
-static int
-setup(void **state)
-{
-    (void) state;
-    arena = anx_arena_create(NULL, 0);
-    return arena ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void) state;
-    anx_arena_destroy(arena);
-    return 0;
-}
 
 struct row {
     const char *bytes;

@@ -1,29 +1,12 @@
 /* The DSL reader: texts of errors, what is read, printing and reading again, recorded exchanges. */
 #include "golden.h"
+#include "test_arena.h"
 
 #include "annex/status.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/rng.h"
 #include "query/query_int.h"
-
-static anx_arena *arena;
-
-static int
-setup(void **state)
-{
-    (void) state;
-    arena = anx_arena_create(NULL, 0);
-    return arena ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void) state;
-    anx_arena_destroy(arena);
-    return 0;
-}
 
 static struct query
 read_ok(const char *json)

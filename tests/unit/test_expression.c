@@ -1,29 +1,11 @@
 /* Expressions of ORDER BY and UPDATE: trees, errors and their places, printing. */
-#include "test_util.h"
+#include "test_arena.h"
 
 #include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "query/query_int.h"
-
-static anx_arena *arena;
-
-static int
-setup(void **state)
-{
-    (void) state;
-    arena = anx_arena_create(NULL, 0);
-    return arena ? 0 : -1;
-}
-
-static int
-teardown(void **state)
-{
-    (void) state;
-    anx_arena_destroy(arena);
-    return 0;
-}
 
 /* A tree as "(kind left right)", so that a table can say what is wanted. */
 static void

@@ -44,20 +44,10 @@ static const char u_documents[] =
 static int
 set_up(void **state)
 {
-    static struct fixture f;
+    static const struct fixture_table tables[] = { { "t", t_definition, t_documents },
+                                                   { "u", u_definition, u_documents } };
 
-    fixture_open(&f);
-    fixture_namespace(&f, t_definition, "t", t_documents);
-    fixture_namespace(&f, u_definition, "u", u_documents);
-    *state = &f;
-    return 0;
-}
-
-static int
-tear_down(void **state)
-{
-    fixture_close(*state);
-    return 0;
+    return fixture_set_up(state, tables, ANX_COUNT_OF(tables));
 }
 
 static void
@@ -540,5 +530,5 @@ main(void)
         cmocka_unit_test(changes_choose_their_rows), /* last: it empties a namespace */
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, fixture_tear_down);
 }

@@ -47,6 +47,31 @@ fixture_close(struct fixture *f)
     engine_close(f->engine);
 }
 
+/* A namespace with its documents. */
+struct fixture_table {
+    const char *name, *definition, *documents;
+};
+
+/* The set-up of a suite: a database with these namespaces. */
+static inline int
+fixture_set_up(void **state, const struct fixture_table *tables, size_t n)
+{
+    static struct fixture f;
+
+    fixture_open(&f);
+    for (size_t i = 0; i < n; i++)
+        fixture_namespace(&f, tables[i].definition, tables[i].name, tables[i].documents);
+    *state = &f;
+    return 0;
+}
+
+static inline int
+fixture_tear_down(void **state)
+{
+    fixture_close(*state);
+    return 0;
+}
+
 /* The answer of a query as JSON, or "status message" of its error; to be freed with anx_buffer_fini. */
 static inline void
 fixture_run(struct fixture *f, const char *sql, const struct result_window *window, anx_buffer *out)

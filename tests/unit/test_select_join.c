@@ -20,20 +20,10 @@ static const char writer_documents[] = "{\"id\":10,\"name\":\"ten\",\"born\":190
 static int
 set_up(void **state)
 {
-    static struct fixture f;
+    static const struct fixture_table tables[] = { { "book", book_definition, book_documents },
+                                                   { "writer", writer_definition, writer_documents } };
 
-    fixture_open(&f);
-    fixture_namespace(&f, book_definition, "book", book_documents);
-    fixture_namespace(&f, writer_definition, "writer", writer_documents);
-    *state = &f;
-    return 0;
-}
-
-static int
-tear_down(void **state)
-{
-    fixture_close(*state);
-    return 0;
+    return fixture_set_up(state, tables, ANX_COUNT_OF(tables));
 }
 
 #define ANSWER(items) "{\"items\":[" items "],\"namespaces\":[\"book\",\"writer\"],\"cache_enabled\":false}"
@@ -211,5 +201,5 @@ main(void)
         cmocka_unit_test(a_delete_may_join), /* last: it removes books */
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, fixture_tear_down);
 }

@@ -36,27 +36,18 @@ static const char t_documents[] =
 static int
 set_up(void **state)
 {
-    static struct fixture f;
+    static const struct fixture_table tables[] = { { "t", t_definition, t_documents } };
     anx_buffer documents;
 
-    fixture_open(&f);
-    fixture_namespace(&f, t_definition, "t", t_documents);
+    (void) fixture_set_up(state, tables, 1);
     anx_buffer_init(&documents, NULL, 1 << 20);
     for (int i = 0; i < N_STREAM; i++)
         anx_buffer_printf(&documents, "{\"id\":%d,\"par\":%d,\"v\":[%d,1],\"arr\":[[%d,0],[%d,0]]}",
                           i, i % 2, i, i, 10000 + i);
     anx_buffer_text(&documents, ANX_TEXT("{\"id\":1000,\"par\":1}"));
     anx_buffer_char(&documents, '\0');
-    fixture_namespace(&f, s_definition, "s", documents.data);
+    fixture_namespace(*state, s_definition, "s", documents.data);
     anx_buffer_fini(&documents);
-    *state = &f;
-    return 0;
-}
-
-static int
-tear_down(void **state)
-{
-    fixture_close(*state);
     return 0;
 }
 
@@ -246,5 +237,5 @@ main(void)
         cmocka_unit_test(mistakes_are_named),
     };
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, fixture_tear_down);
 }
