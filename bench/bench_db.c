@@ -1,7 +1,6 @@
 /* `annex bench db`: the document database in this process, without a server: a namespace of the rows in a
  * folder of its own, removed afterwards. First KNN behind filters, then quantization while a reader and a
  * writer go on. */
-#include <dirent.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/folder.h"
 #include "bench/bench.h"
 #include "db/db.h"
 
@@ -65,28 +65,6 @@ struct bench {
 };
 
 /* ---- Making the database ---- */
-
-static void
-remove_folder(const char *path)
-{
-    DIR *folder = opendir(path);
-
-    for (struct dirent *entry = folder ? readdir(folder) : NULL; entry; entry = readdir(folder)) {
-        char name[4096];
-        struct stat info;
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int) sizeof(name))
-            continue;
-        if (lstat(name, &info) == 0 && S_ISDIR(info.st_mode))
-            remove_folder(name);
-        else
-            (void) unlink(name);
-    }
-    if (folder)
-        closedir(folder);
-    (void) rmdir(path);
-}
 
 static void
 print_floats(anx_buffer *out, const float *floats, size_t dim)
@@ -546,7 +524,7 @@ bench_db(int argc, char **argv)
     database_release(b.db);
     engine_close(b.engine);
     if (b.path[0])
-        remove_folder(b.path);
+        anx_folder_remove(b.path);
     bench_data_free(&b.data);
     return bench_exit(command.name, st, &err);
 }

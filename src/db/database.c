@@ -1,5 +1,4 @@
 /* A database: its folder, store and namespaces, from opening to the last reference. */
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "db/config_int.h"
 #include "db/embedding.h"
@@ -129,36 +129,6 @@ database_open(struct engine *engine, anx_text name, struct database **out, anx_e
 
 /* ---- Closing ---- */
 
-/* A folder and what we put into it. */
-static void
-remove_folder(const char *path)
-{
-    DIR *folder = opendir(path);
-
-    for (struct dirent *entry = folder ? readdir(folder) : NULL; entry; entry = readdir(folder)) {
-        char name[4096];
-        struct stat info;
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0
-            || snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int) sizeof(name))
-            continue;
-        if (lstat(name, &info) == 0 && S_ISDIR(info.st_mode))
-            remove_folder(name);
-        else
-            (void) unlink(name);
-    }
-    if (folder)
-        closedir(folder);
-    if (rmdir(path) != 0 && errno != ENOENT)
-        anx_log(ANX_LOG_WARN, "event=folder_not_removed path=%s cause=\"%s\"", path, strerror(errno));
-}
-
-void
-database_remove_folder(const char *path)
-{
-    remove_folder(path);
-}
-
 void
 database_destroy(struct database *db)
 {
@@ -175,7 +145,7 @@ database_destroy(struct database *db)
     store_close(db->store);
     embedding_destroy(db->embedding);
     if (db->dropped_path)
-        remove_folder(db->dropped_path);
+        anx_folder_remove(db->dropped_path);
     anx_free(NULL, db->dropped_path);
     settings_destroy(db->settings);
     stats_destroy(db->stats);

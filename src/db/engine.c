@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/log.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
@@ -244,7 +245,7 @@ visit_folder(struct engine *engine, const char *name, anx_error *err)
     if (access(data, F_OK) != 0)
         return ANX_OK;
     if (name[0] == '@') {
-        database_remove_folder(path);
+        anx_folder_remove(path);
         return ANX_OK;
     }
     if (name_check("Database", anx_text_of(name), NULL) != ANX_OK) {

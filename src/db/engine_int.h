@@ -10,7 +10,6 @@ ANX_NODISCARD anx_status database_open(struct engine *engine, anx_text name, str
 /* Frees it, whatever its references say; the folder goes too when it was dropped. */
 void database_destroy(struct database *db);
 ANX_NODISCARD anx_status database_set_dropped(struct database *db, anx_error *err);
-void database_remove_folder(const char *path);
 /* References to all databases; the list is in the arena. Released with database_release. */
 ANX_NODISCARD anx_status engine_all(struct engine *engine, anx_arena *arena, struct database ***out,
                                     size_t *n, anx_error *err);

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/folder.h"
 #include "db/dump_int.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
@@ -99,7 +100,7 @@ open_aside(struct restore *r, anx_error *err)
     if (is_there && !is_ours && (st == ANX_OK || st == ANX_E_CORRUPT)) {
         store_close(r->store);
         r->store = NULL;
-        database_remove_folder(r->path);
+        anx_folder_remove(r->path);
         st = open_store(r, err);
     }
     r->counts->is_resumed |= is_ours;

@@ -1,6 +1,9 @@
 /* Index files: a start uses them, never believes them, and does without. Answers of the graph index are
  * compared with those of an exact index over the same vectors. */
 #include "test_life.h"
+#include "test_loaded.h"
+
+#include <dirent.h>
 
 #include <time.h>
 
@@ -9,24 +12,6 @@
 #include "base/rng.h"
 
 enum { N_DOC = 600, DIM = 8 };
-
-/* What the last load of the namespace said. */
-static struct {
-    unsigned from_file, built, refused;
-} loaded;
-
-static void
-watch_log(void *context, anx_log_level level, const char *line)
-{
-    const char *at = strstr(line, "vectors_from_file=");
-
-    (void) context;
-    (void) level;
-    if (strstr(line, "event=namespace_loaded ns=t ") && at)
-        (void) sscanf(at, "vectors_from_file=%u vectors_built=%u", &loaded.from_file, &loaded.built);
-    if (strstr(line, "event=index_file_refused"))
-        loaded.refused++;
-}
 
 static void
 print_vector(char *out, size_t size, uint32_t seed)

@@ -1,6 +1,7 @@
 /* Quantized vector indexes: what they answer, before, while and after they become one, over changes, restarts
  * and crashes. Answers are compared with those of an exact index over the same vectors. */
 #include "test_life.h"
+#include "test_loaded.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -21,21 +22,6 @@ enum { N_DOC = 2400, DIM = 16, THRESHOLD = 2000, DEADLINE_S = 300 };
     ",\"quantization_config\":{\"quantization_type\":\"scalar_quantization_8_bit\","                         \
     "\"quantization_threshold\":" threshold more "}"
 #define SQ8(more) SQ8_FROM("2000", more)
-
-static struct {
-    unsigned from_file, built;
-} loaded;
-
-static void
-watch_log(void *context, anx_log_level level, const char *line)
-{
-    const char *at = strstr(line, "vectors_from_file=");
-
-    (void) context;
-    (void) level;
-    if (strstr(line, "event=namespace_loaded ns=t ") && at)
-        (void) sscanf(at, "vectors_from_file=%u vectors_built=%u", &loaded.from_file, &loaded.built);
-}
 
 static void
 print_vector(anx_buffer *out, uint32_t seed)

@@ -5,7 +5,6 @@
 
 #include "test_util.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "db/data.h"
 #include "db/db.h"
 #include "db/ns_life.h"
@@ -34,29 +34,6 @@ struct life {
     struct engine *engine;
     struct database *db;
 };
-
-static inline void
-life_remove(const char *path)
-{
-    DIR *folder = opendir(path);
-
-    for (struct dirent *entry = folder ? readdir(folder) : NULL; entry; entry = readdir(folder)) {
-        char name[1024];
-        struct stat info;
-
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        if (snprintf(name, sizeof(name), "%s/%s", path, entry->d_name) >= (int) sizeof(name))
-            continue;
-        if (lstat(name, &info) == 0 && S_ISDIR(info.st_mode))
-            life_remove(name);
-        else
-            (void) unlink(name);
-    }
-    if (folder)
-        closedir(folder);
-    (void) rmdir(path);
-}
 
 /* Opens the engine; the database "d" is made when it is not there. */
 static inline void
@@ -106,7 +83,7 @@ life_teardown(void **state)
 
     if (life->engine)
         life_close(life);
-    life_remove(life->folder);
+    anx_folder_remove(life->folder);
     anx_free(NULL, life);
     return 0;
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/folder.h"
 #include "base/rng.h"
 #include "store/store.h"
 
@@ -27,19 +28,6 @@ static _Thread_local anx_error failure;
 
 static char folder[128];
 
-static void
-remove_folder(const char *path)
-{
-    static const char *const files[] = { "data.mdb", "lock.mdb", "lock" };
-    char name[256];
-
-    for (size_t i = 0; i < ANX_COUNT_OF(files); i++) {
-        (void) snprintf(name, sizeof(name), "%s/%s", path, files[i]);
-        (void) unlink(name);
-    }
-    (void) rmdir(path);
-}
-
 static int
 make_folder(void **state)
 {
@@ -52,7 +40,7 @@ static int
 drop_folder(void **state)
 {
     (void) state;
-    remove_folder(folder);
+    anx_folder_remove(folder);
     return 0;
 }
 
@@ -535,7 +523,7 @@ a_copy_is_the_same(void **state)
     ok(store_table(store, ANX_TEXT("t"), false, &table, &failure));
     assert_is_model(store, table, &model);
     store_close(store);
-    remove_folder(copy);
+    anx_folder_remove(copy);
 }
 
 /* ---- Damage ---- */
