@@ -80,7 +80,8 @@ struct rpc_loop;
 struct rpc_connection {
     struct rpc_loop *loop;
     struct rpc_server *server;
-    struct bufferevent *bev;
+    struct bufferevent *bev; /* EV_WRITE is on only while the socket does not take everything, or with TLS */
+    bool is_secure;
     struct rpc_connection *next, **at; /* of the loop's list */
     struct anx_work given; /* to the server's workers */
     struct rpc_connection *next_client, **client_at; /* of the server's list, as #clientsstats shows it */

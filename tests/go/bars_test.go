@@ -2,6 +2,7 @@ package annex_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -35,6 +37,33 @@ const (
 type Bar struct {
 	ID  int       `reindex:"id,,pk" json:"id"`
 	Vec []float32 `reindex:"vec,hnsw,metric=l2,dimension=128" json:"vec"`
+}
+
+// barVectors gives n rows of the sift data set where it is beside the tree (ANX_DATA), as real vectors search differently from
+// random ones; else random ones. It says which.
+func barVectors(t *testing.T, n int) ([][]float32, string) {
+	rows, kind := make([][]float32, n), "random rows"
+	data, err := os.ReadFile(filepath.Join(os.Getenv("ANX_DATA"), "sift", "base.npy"))
+	rng := rand.New(rand.NewSource(1))
+	at := 0
+	if err == nil { // version 1.0, uint8, C order
+		at = 10 + int(binary.LittleEndian.Uint16(data[8:]))
+		if len(data) < at+n*barDim {
+			t.Fatalf("%d bytes of sift are too few for %d rows", len(data), n)
+		}
+		kind = "rows of sift"
+	}
+	for i := range rows {
+		if err != nil {
+			rows[i] = randomVector(rng, barDim)
+			continue
+		}
+		rows[i] = make([]float32, barDim)
+		for j := range rows[i] {
+			rows[i][j] = float32(data[at+i*barDim+j])
+		}
+	}
+	return rows, kind
 }
 
 // cpu is the server's user and system time.
@@ -110,7 +139,8 @@ func TestBars(t *testing.T) {
 	http.DefaultTransport.(*http.Transport).MaxIdleConnsPerHost = 16
 	db := connect(t)
 	base := "http://" + shared.http + "/api/v1/db/" + database(t)
-	rng := rand.New(rand.NewSource(1))
+	rows, kind := barVectors(t, *nBars+1000)
+	queries := rows[*nBars:]
 	open[Bar](t, db, "bar")
 	open[Bar](t, db, "rpc")
 	open[Bar](t, db, "http")
@@ -118,7 +148,7 @@ func TestBars(t *testing.T) {
 		tx, err := db.BeginTx("bar")
 		must(t, err)
 		for i := first; i < min(first+5000, *nBars); i++ {
-			must(t, tx.UpsertAsync(&Bar{i, randomVector(rng, barDim)}, func(err error) {
+			must(t, tx.UpsertAsync(&Bar{i, rows[i]}, func(err error) {
 				if err != nil {
 					t.Error(err)
 				}
@@ -126,13 +156,9 @@ func TestBars(t *testing.T) {
 		}
 		must(t, tx.Commit())
 	}
-	queries := make([][]float32, 1000)
-	for i := range queries {
-		queries[i] = randomVector(rng, barDim)
-	}
 	params, err := reindexer.NewIndexHnswSearchParam(64, reindexer.BaseKnnSearchParam{}.SetK(10))
 	must(t, err)
-	rounds(t, fmt.Sprintf("KNN k=10 of %d x %d, %d goroutines", *nBars, barDim, barThreads), barThreads, map[string]func(worker, n int) error{
+	rounds(t, fmt.Sprintf("KNN k=10 ef=64 of %d %s, %d goroutines", *nBars, kind, barThreads), barThreads, map[string]func(worker, n int) error{
 		"rpc": func(worker, n int) error {
 			items, err := db.Query("bar").WhereKnn("vec", queries[(n*barThreads+worker)%1000], params).Exec().FetchAll()
 			if err == nil && len(items) != 10 {
