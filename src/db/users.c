@@ -405,3 +405,12 @@ users_role(const struct user *user, anx_text database)
             role = grant->role;
     return role;
 }
+
+void
+users_each_role(const struct user *user, users_role_fn each, void *context)
+{
+    if (!user)
+        each(context, ANX_TEXT("*"), ROLE_OWNER);
+    for (const struct grant *grant = user ? user->grants : NULL; grant; grant = grant->next)
+        each(context, anx_text_of(grant->database), users_role(user, anx_text_of(grant->database)));
+}

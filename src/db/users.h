@@ -21,6 +21,10 @@ void users_close(struct users *users); /* NULL is fine */
 const struct user *users_login(struct users *users, anx_text name, anx_text password);
 /* The greater of the role for the database and the role for "*". NULL user (security is off): ROLE_OWNER. */
 enum db_role users_role(const struct user *user, anx_text database);
+/* Every database that a user has a role for by name, and "*", with what users_role says for it. NULL user:
+ * "*" alone. Databases that are not named have the role of "*", or none without one. */
+typedef void (*users_role_fn)(void *context, anx_text database, enum db_role role);
+void users_each_role(const struct user *user, users_role_fn each, void *context);
 const char *db_role_name(enum db_role role); /* "none", "data_read", ... */
 
 #endif

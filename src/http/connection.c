@@ -27,9 +27,9 @@
 enum connection_state { READING, HANDLED, SENDING };
 
 /* Headers that mean something here, and where their values are in `text`. */
-enum { H_AUTHORIZATION, H_TIMEOUT, H_CONTENT_TYPE, H_EXPECT, H_COUNT };
+enum { H_AUTHORIZATION, H_TIMEOUT, H_CONTENT_TYPE, H_EXPECT, H_ENCODING, H_NONE_MATCH, H_COUNT };
 static const char *const header_names[H_COUNT] = { "authorization", "request-timeout", "content-type",
-                                                   "expect" };
+                                                   "expect",        "accept-encoding", "if-none-match" };
 
 struct span {
     size_t at, size;
@@ -297,6 +297,10 @@ reason_of(int code)
     switch (code) {
     case 200:
         return "OK";
+    case 302:
+        return "Found";
+    case 304:
+        return "Not Modified";
     case 400:
         return "Bad Request";
     case 401:
@@ -339,13 +343,16 @@ write_head(struct http_connection *c, const struct http_request *request, size_t
     anx_buffer_text(head, anx_text_of(c->loop->date));
     if (request->is_challenge)
         anx_buffer_text(head, ANX_TEXT("\r\nWWW-Authenticate: Basic realm=\"reindexer\""));
+    anx_buffer_text(head, request->headers);
     if (!c->keeps_alive)
         anx_buffer_text(head, ANX_TEXT("\r\nConnection: close"));
     else if (c->parser.http_minor == 0)
         anx_buffer_text(head, ANX_TEXT("\r\nConnection: keep-alive"));
-    anx_buffer_text(head, ANX_TEXT("\r\nContent-Length: "));
-    snprintf(number, sizeof(number), "%zu", body_size);
-    anx_buffer_text(head, anx_text_of(number));
+    if (request->code != 304) { /* its length would be that of the answer it stands for (RFC 9110, 8.6) */
+        anx_buffer_text(head, ANX_TEXT("\r\nContent-Length: "));
+        snprintf(number, sizeof(number), "%zu", body_size);
+        anx_buffer_text(head, anx_text_of(number));
+    }
     anx_buffer_text(head, ANX_TEXT("\r\n\r\n"));
 }
 
@@ -481,6 +488,8 @@ request_of(struct http_connection *c)
     request->target = c->target.size > 0 ? text_at(c, c->target) : ANX_TEXT("");
     request->body = (anx_text) { c->body.size > 0 ? c->body.data : "", c->body.size };
     request->client = anx_text_of(c->client);
+    request->accept_encoding = text_at(c, c->values[H_ENCODING]);
+    request->if_none_match = text_at(c, c->values[H_NONE_MATCH]);
     request->out = c->out;
     anx_buffer_clear(&request->out);
     request->out.max = most > 0 ? most : SIZE_MAX;

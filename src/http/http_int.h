@@ -32,6 +32,7 @@ struct http_request {
     anx_text names[4]; /* what stands at the route's ":x" segments, in order */
     anx_text body;
     anx_text client, user;
+    anx_text accept_encoding, if_none_match; /* values of the headers; data NULL when absent */
     struct db_session session;
     const struct user *login; /* NULL: authentication is off */
     const struct http_route *route;
@@ -44,6 +45,8 @@ struct http_request {
     struct query_location location;
     bool with_location;
     bool is_challenge; /* 401 with WWW-Authenticate */
+    bool is_bodyless;  /* no status object stands in for an empty body */
+    anx_text headers;  /* further ones, each behind its "\r\n" */
     /* Set by a route's `prepare`. */
     struct query query;
     bool is_prepared;
@@ -54,7 +57,8 @@ struct http_request {
 typedef anx_status (*http_handler)(struct http_request *request, anx_error *err);
 enum http_where {
     ON_LOOP,  /* short, never waits */
-    ON_WORKER
+    ON_WORKER,
+    ON_LOOP_FOR_ALL /* ON_LOOP, and nobody is asked who he is: nothing of the data is in the answer */
 };
 struct http_route {
     enum http_verb method;
@@ -145,7 +149,9 @@ anx_status handle_check(struct http_request *r, anx_error *err); /* service.c */
 anx_status handle_role(struct http_request *r, anx_error *err);
 anx_status handle_metrics(struct http_request *r, anx_error *err);
 anx_status handle_health(struct http_request *r, anx_error *err);
-anx_status handle_root(struct http_request *r, anx_error *err);
 anx_status handle_allocator(struct http_request *r, anx_error *err);
+anx_status handle_page(struct http_request *r, anx_error *err); /* console.c */
+anx_status handle_page_alias(struct http_request *r, anx_error *err);
+anx_status handle_whoami(struct http_request *r, anx_error *err);
 
 #endif

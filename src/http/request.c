@@ -310,7 +310,7 @@ http_request_begin(struct http_request *request, anx_text authorization, anx_tex
         http_answer_status(request, st, &err);
         return false;
     }
-    if (!authenticate(request, authorization))
+    if (request->route->where != ON_LOOP_FOR_ALL && !authenticate(request, authorization))
         return false;
     set_session(request, timeout);
     st = http_need_role(request, request->route->role, &err);
@@ -344,6 +344,6 @@ http_request_run(struct http_request *request)
     request->db = NULL;
     if (st == ANX_OK && request->out.failed)
         st = anx_fail(&err, ANX_E_LOGIC, "Response is larger than the limit of %zu bytes", request->out.max);
-    if (st != ANX_OK || request->out.size == 0)
+    if (st != ANX_OK || (request->out.size == 0 && !request->is_bodyless))
         http_answer_status(request, st, &err);
 }

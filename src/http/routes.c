@@ -55,7 +55,9 @@ static const struct http_route routes[] = {
     { VERB_GET, false, "api/v1/allocator/info", ROLE_NONE, ON_LOOP, handle_allocator, NULL },
     { VERB_GET, false, "metrics", ROLE_NONE, ON_WORKER, handle_metrics, NULL },
     { VERB_GET, false, "healthz", ROLE_NONE, ON_LOOP, handle_health, NULL },
-    { VERB_GET, false, "", ROLE_NONE, ON_LOOP, handle_root, NULL },
+    { VERB_GET, false, "", ROLE_NONE, ON_LOOP_FOR_ALL, handle_page, NULL },
+    { VERB_GET, false, "console", ROLE_NONE, ON_LOOP_FOR_ALL, handle_page_alias, NULL },
+    { VERB_GET, false, "api/v1/annex/whoami", ROLE_NONE, ON_LOOP, handle_whoami, NULL },
 };
 
 /* Compares segment by segment; collects what stands at ":x". */

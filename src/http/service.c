@@ -50,15 +50,6 @@ handle_health(struct http_request *r, anx_error *err)
 }
 
 anx_status
-handle_root(struct http_request *r, anx_error *err)
-{
-    (void) err;
-    http_answer_plain(
-        r, 200, ANX_TEXT("Annex document database. API: /api/v1, health: /healthz, state: /api/v1/check\n"));
-    return ANX_OK;
-}
-
-anx_status
 handle_allocator(struct http_request *r, anx_error *err)
 {
     (void) err;

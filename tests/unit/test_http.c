@@ -125,7 +125,7 @@ test_routes(void **state)
         { VERB_DELETE, "/api/v1/db/main/transactions/abc_1/query", handle_tx_dsl, "abc_1" },
         { VERB_PATCH, "/api/v1/db/main/sqlquery", NULL, NULL },
         { VERB_GET, "/api/v1/nothing/here", NULL, NULL },
-        { VERB_GET, "/", handle_root, NULL },
+        { VERB_GET, "/", handle_page, NULL },
     };
 
     (void) state;
