@@ -6,7 +6,8 @@
  *
  *     same stem in one of the languages                 less stemmer_penalty
  *
- *     word~                                             typo, less typo_penalty for every edit but the first
+ *     word~                                             typo, less typo_penalty for every edit, of which
+ *                                                       long words are forgiven a part
  *
  *     typed with the other keyboard, in other letters   kblayout, translit
  *
@@ -118,16 +119,17 @@ try_typo(struct expander *e, struct pattern *p, uint32_t number)
 {
     const struct text_config *config = e->index->config;
     uint32_t codes[WORD_MAX];
-    size_t n = letters_decode(word_text(&e->index->words.list[number]), codes, WORD_MAX);
+    anx_text word = word_text(&e->index->words.list[number]);
+    size_t n = letters_decode(word, codes, WORD_MAX);
     unsigned n_edit;
-    int64_t percent;
+    float thirds, percent;
 
     if (n > (size_t) config->max_typo_len || !typo_match(config, p->codes, p->n_code, codes, n, &n_edit))
         return ANX_OK;
-    percent = config->ranking.typo - config->ranking.typo_penalty * (n_edit > 1 ? n_edit - 1 : 0);
-    if (percent < 1)
-        percent = 1;
-    return forms_add(e, p->out, number, p->percent * (float) percent / 100);
+    thirds = ((float) word.size - (float) n_edit) / 3; /* of its bytes: ranks are those of the original */
+    percent = p->percent * (float) config->ranking.typo / 100 -
+              (float) n_edit * (float) config->ranking.typo_penalty / (thirds > 1 ? thirds : 1);
+    return forms_add(e, p->out, number, percent > 1 ? percent : 1);
 }
 
 /* Words that have all pairs of letters of the pattern but `n_missing`. */

@@ -370,6 +370,8 @@ settings_change_what_is_found(void **state)
         { "null", "roof", "1" },
         { "{\"synonyms\":null,\"min_rank\":null,\"fields\":null}", "roof", "1" },
         { "{\"min_rank\":200}", "roof", "" },
+        { "{\"min_rank\":70}", "rof~", "1" }, /* 85 - 15 percent */
+        { "{\"min_rank\":80}", "rof~", "" },
         { "{\"extra_word_symbols\":\"&\",\"word_part_delimiters\":\"\"}", "q&a", "3" },
     };
 
