@@ -122,6 +122,7 @@ build_begin(struct doc_builder *builder, struct doc_names *names, const struct d
     builder->shape = shape;
     builder->arena = arena;
     builder->format = format;
+    builder->converts = false;
     builder->size = 0;
     builder->depth = 0;
     *root = (struct build_frame) { .is_object = true };

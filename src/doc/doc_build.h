@@ -41,6 +41,7 @@ struct doc_builder {
     const struct doc_shape *shape;
     anx_arena *arena;
     const char *format;            /* "json" or "cjson": in error texts */
+    bool converts;                 /* texts and numbers become what a regular index has, as in UPDATE */
     uint8_t *bytes;                /* owned */
     size_t size, capacity;
     struct doc_matcher matcher;

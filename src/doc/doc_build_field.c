@@ -109,8 +109,8 @@ field_default(const struct doc_field *field)
     return value;
 }
 
-/* What a regular index makes of a value of JSON. Stricter than value_convert: texts are never read as
- * numbers. */
+/* What a regular index makes of a value of JSON. Stricter than value_convert: texts are not read as numbers
+ * unless the builder converts. */
 static anx_status
 convert_regular(struct doc_builder *builder, const struct doc_field *field, const struct value *in,
                 struct value *out, anx_error *err)
@@ -127,12 +127,12 @@ convert_regular(struct doc_builder *builder, const struct doc_field *field, cons
     case FIELD_INT64:
     case FIELD_DOUBLE:
     case FIELD_BOOL:
-        if (is_text)
+        if (is_text && !builder->converts)
             return fail_type(builder, field, got_name(in->type), field_type_name(field->type), err);
         return value_convert(in, field->type, builder->arena, out, err);
     case FIELD_STRING:
     case FIELD_UUID:
-        if (!is_text)
+        if (!is_text && !builder->converts)
             return fail_type(builder, field, got_name(in->type), field_type_name(field->type), err);
         return value_convert(in, field->type, builder->arena, out, err);
     case FIELD_POINT:

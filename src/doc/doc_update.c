@@ -603,6 +603,7 @@ doc_update(struct doc doc, const struct doc_vectors *vectors, const struct doc_c
     }
     if (st == ANX_OK)
         st = build_begin(builder, names, shape, arena, "json", err);
+    builder->converts = true;
     if (st == ANX_OK)
         st = edit_finish(root, builder, out, err);
     build_destroy(builder);
