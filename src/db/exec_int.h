@@ -318,6 +318,7 @@ struct join {
     struct hits found, sorted;
     uint32_t found_for; /* left row of `found`; UINT32_MAX: none */
     bool is_found_all;
+    size_t matched; /* EXPLAIN, of a left join: rows that it gave something */
 };
 ANX_NODISCARD anx_status joins_compile(struct exec *x, struct part *part);
 /* Is there a row on the right side? A failure latches and gives false. */
@@ -331,10 +332,13 @@ struct join *join_find(struct part *part, anx_text ns); /* by the joined namespa
 
 /* ---- Subqueries (subquery.c) ---- */
 
-/* The values of a subquery: of its field, its aggregation, or its count. Arena. */
-ANX_NODISCARD anx_status subquery_values(struct exec *x, const struct query *query, struct values *out);
+/* The values of a subquery: of its field, its aggregation, or its count. Arena. *run becomes the part that
+ * was run. */
+ANX_NODISCARD anx_status subquery_values(struct exec *x, const struct query *query, struct values *out,
+                                         struct part **run);
 /* Is there any row? */
-ANX_NODISCARD anx_status subquery_exists(struct exec *x, const struct query *query, bool *out);
+ANX_NODISCARD anx_status subquery_exists(struct exec *x, const struct query *query, bool *out,
+                                         struct part **run);
 
 /* ---- Aggregations (aggregate.c, aggregate_table.c) ---- */
 
@@ -372,6 +376,17 @@ ANX_NODISCARD anx_status projection_compile(struct exec *x, const struct space *
 
 /* ---- One query over one namespace (part.c) ---- */
 
+/* EXPLAIN: where the time of a part went, in nanoseconds. */
+enum explain_phase { PHASE_PRESELECT, PHASE_PREPARE, PHASE_INDEXES, PHASE_LOOP, PHASE_SORT, PHASES };
+/* EXPLAIN: a query that was run for a condition of another. */
+struct explain_subquery {
+    struct part *part;
+    anx_text field;     /* that was compared with its values; empty: the subquery stood on the left */
+    size_t n_key;       /* there: how many values it was compared with */
+    bool is_compared;   /* there: its field was asked for each of its rows */
+    size_t matched;     /* and held for so many */
+    struct explain_subquery *next;
+};
 struct part {
     const struct query *query;
     const struct space *space;
@@ -391,6 +406,8 @@ struct part {
     bool wants_total;
     size_t total;
     bool is_by_walk;
+    uint64_t phases[PHASES];             /* EXPLAIN */
+    struct explain_subquery *subqueries; /* EXPLAIN, the last first */
     struct part *next; /* of exec->parts */
 };
 enum part_role { PART_MAIN, PART_MERGED, PART_JOINED, PART_SUBQUERY };
@@ -403,9 +420,17 @@ ANX_NODISCARD anx_status part_run(struct exec *x, struct part *part, struct aggr
 
 /* ---- EXPLAIN (explain.c) ---- */
 struct explain {
-    uint64_t start_ns, prepared_ns, selected_ns, end_ns;
+    uint64_t merge_ns; /* putting the rows of merged queries together */
+    uint64_t selected_ns, end_ns; /* clock: rows were known, and printed */
 };
-/* After a part ran: which rows each condition left, in the order that is printed. Asks all rows. */
+/* The clock, when the query is explained; else 0. */
+uint64_t explain_clock(const struct exec *x);
+/* Adds the time since `start` to a phase of a part; nothing when the query is not explained. */
+void explain_add(const struct exec *x, struct part *part, enum explain_phase phase, uint64_t start);
+/* Notes a subquery of the part; *what is copied. ANX_E_NOMEM. */
+ANX_NODISCARD anx_status explain_note(struct exec *x, struct part *part, const struct explain_subquery *what);
+/* After a part ran: which rows each condition left, in the order that is printed. Asks all rows; those of its
+ * subqueries and of the joined queries that were selected beforehand, too. */
 ANX_NODISCARD anx_status explain_count(struct exec *x, struct part *part);
 void explain_print(const struct explain *explain, struct part *const *parts, size_t n_part, anx_buffer *out);
 

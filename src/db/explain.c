@@ -1,11 +1,44 @@
-/* EXPLAIN: how a query was run. Times, the index whose order was used, and the conditions as they were
- * simplified, from the cheapest up, each with how it is answered and how many rows it left of those that
- * reached it.
+/* EXPLAIN: how a query was run. Times, subqueries, the index whose order was used, and the conditions as they
+ * were simplified, from the cheapest up, each with how it is answered and how many rows it left of those that
+ * reached it; then left joins.
  *
  * The counts do not come from the run, which combines bitmaps and stops early: after it every row is asked,
- * in the order that is printed. Only EXPLAIN pays for that. Times are in microseconds. */
+ * in the order that is printed. Only EXPLAIN pays for that. Times are in microseconds, begun ones included,
+ * so that what ran is never 0. */
+#include "base/clock.h"
 #include "base/error.h"
 #include "db/exec_int.h"
+
+/* ---- Noted while it runs ---- */
+
+uint64_t
+explain_clock(const struct exec *x)
+{
+    return x->is_explained ? anx_clock_ns() : 0;
+}
+
+void
+explain_add(const struct exec *x, struct part *part, enum explain_phase phase, uint64_t start)
+{
+    if (x->is_explained)
+        part->phases[phase] += anx_clock_ns() - start;
+}
+
+anx_status
+explain_note(struct exec *x, struct part *part, const struct explain_subquery *what)
+{
+    struct explain_subquery *copy;
+
+    if (!x->is_explained)
+        return ANX_OK;
+    copy = anx_arena_array(x->arena, 1, sizeof(*copy));
+    if (!copy)
+        return exec_nomem(x);
+    *copy = *what;
+    copy->next = part->subqueries;
+    part->subqueries = copy;
+    return ANX_OK;
+}
 
 /* ---- Counting ---- */
 
@@ -92,6 +125,34 @@ count_row(struct exec *x, struct where_list *list, uint32_t row)
     return true;
 }
 
+static void
+count_left_joins(struct exec *x, struct part *part, uint32_t row)
+{
+    for (size_t i = 0; part->joins && i < part->query->n_join; i++)
+        if (part->joins[i].query->type == JOIN_LEFT)
+            part->joins[i].matched += join_exists(x, &part->joins[i], row);
+}
+
+/* Were the rows of the right side looked up beforehand? */
+static bool
+is_preselected(const struct join *join)
+{
+    return join->has_rows && join->rows;
+}
+
+static anx_status
+count_inner(struct exec *x, struct part *part)
+{
+    anx_status st = ANX_OK;
+
+    for (struct explain_subquery *s = part->subqueries; st == ANX_OK && s; s = s->next)
+        st = explain_count(x, s->part);
+    for (size_t i = 0; st == ANX_OK && part->joins && i < part->query->n_join; i++)
+        if (is_preselected(&part->joins[i]))
+            st = explain_count(x, part->joins[i].right);
+    return st;
+}
+
 anx_status
 explain_count(struct exec *x, struct part *part)
 {
@@ -101,12 +162,14 @@ explain_count(struct exec *x, struct part *part)
 
     where_estimate(part); /* a few keys are looked up without it */
     st = order_groups(x, &part->where);
-    if (st != ANX_OK || part_is_ranked(part))
-        return st; /* whom the index offered is not known any more */
-    roaring_init_iterator(rows, &at);
-    for (; at.has_value && exec_goes_on(x); roaring_advance_uint32_iterator(&at))
-        count_row(x, &part->where, at.current_value);
-    return x->status;
+    if (st == ANX_OK && !part_is_ranked(part)) { /* whom that index offered is not known any more */
+        roaring_init_iterator(rows, &at);
+        for (; at.has_value && exec_goes_on(x); roaring_advance_uint32_iterator(&at))
+            if (count_row(x, &part->where, at.current_value))
+                count_left_joins(x, part, at.current_value);
+        st = x->status;
+    }
+    return st == ANX_OK ? count_inner(x, part) : st;
 }
 
 /* ---- Printing ---- */
@@ -127,6 +190,7 @@ type_of(const struct where_node *node)
 }
 
 static void print_name(const struct part *part, const struct where_node *node, anx_buffer *out);
+static void print_part(const struct part *part, anx_buffer *out);
 
 static void
 print_names(const struct part *part, const struct where_list *list, anx_buffer *out)
@@ -178,6 +242,21 @@ print_quoted_name(const struct part *part, const struct where_node *node, anx_bu
     anx_buffer_fini(&text);
 }
 
+/* Behind the name. */
+static void
+print_join(const struct join *join, size_t matched, anx_buffer *out)
+{
+    size_t n_key = is_preselected(join) ? roaring_bitmap_get_cardinality(join->rows) : join->right->where.n;
+
+    anx_buffer_printf(out, ",\"method\":\"%s\",\"keys\":%zu,\"comparators\":0,\"matched\":%zu",
+                      is_preselected(join) ? "preselected_rows" : "no_preselect", n_key, matched);
+    if (is_preselected(join)) {
+        anx_buffer_text(out, ANX_TEXT(",\"explain_preselect\":"));
+        print_part(join->right, out);
+    }
+    anx_buffer_char(out, '}');
+}
+
 static void
 print_groups(const struct part *part, const struct where_list *list, bool is_first, anx_buffer *out);
 
@@ -194,15 +273,16 @@ print_node(const struct part *part, const struct where_node *node, size_t estima
         anx_buffer_text(out, ANX_TEXT("]}"));
         return;
     }
+    if (node->kind == WHERE_JOIN) {
+        print_join(node->join, node->matched, out);
+        return;
+    }
     if (node->kind == WHERE_INDEX || node->kind == WHERE_BITMAP || node->kind == WHERE_KNN)
         anx_buffer_text(out, ANX_TEXT(",\"field_type\":\"indexed\""));
-    else if (node->kind != WHERE_CONSTANT && node->kind != WHERE_JOIN)
+    else if (node->kind != WHERE_CONSTANT)
         anx_buffer_text(out, ANX_TEXT(",\"field_type\":\"non-indexed\""));
     anx_buffer_printf(out, ",\"method\":\"%s\",\"type\":\"%s\",\"keys\":%zu,\"comparators\":%d",
-                      is_index                   ? "index"
-                      : node->kind == WHERE_JOIN ? "no_preselect"
-                                                 : "scan",
-                      type_of(node), node->n_key, !is_index && node->kind != WHERE_JOIN);
+                      is_index ? "index" : "scan", type_of(node), node->n_key, !is_index);
     if (estimate != SIZE_MAX)
         anx_buffer_printf(out, ",\"cost\":%zu", estimate);
     anx_buffer_printf(out, ",\"matched\":%zu}", part_is_ranked(part) ? part->total : node->matched);
@@ -236,7 +316,41 @@ is_scan(const struct where_list *list)
 }
 
 static void
-print_list(const struct part *part, anx_buffer *out)
+print_left_joins(const struct part *part, bool is_first, anx_buffer *out)
+{
+    for (size_t i = 0; part->joins && i < part->query->n_join; i++) {
+        const struct join *join = &part->joins[i];
+
+        if (join->query->type != JOIN_LEFT)
+            continue;
+        if (!is_first)
+            anx_buffer_char(out, ',');
+        is_first = false;
+        anx_buffer_text(out, ANX_TEXT("{\"field\":\"left_join "));
+        anx_buffer_text(out, join->right->space->name); /* letters, digits, _ - # */
+        anx_buffer_char(out, '"');
+        print_join(join, join->matched, out);
+    }
+}
+
+/* Its rows' field, compared with what stands on the right of it. */
+static void
+print_compared(const struct explain_subquery *subquery, anx_buffer *out)
+{
+    const struct part *part = subquery->part;
+    anx_text name = part->query->fields[0];
+    const struct ns_index *index = ns_index_of_query(part->ns, name);
+
+    anx_buffer_text(out, ANX_TEXT(",{\"field\":"));
+    json_print_text(out, index ? index->def->name : name);
+    anx_buffer_printf(out,
+                      ",\"field_type\":\"%s\",\"method\":\"scan\",\"type\":\"Comparator\",\"keys\":0,"
+                      "\"comparators\":1,\"matched\":%zu}",
+                      index ? "indexed" : "non-indexed", subquery->matched);
+}
+
+static void
+print_list(const struct part *part, const struct explain_subquery *as, anx_buffer *out)
 {
     bool scans = !part_is_ranked(part) && is_scan(&part->where);
     size_t n = rows_count(part->ns->rows);
@@ -248,46 +362,123 @@ print_list(const struct part *part, anx_buffer *out)
             "{\"field\":\"-scan\",\"method\":\"scan\",\"type\":\"Forward\",\"items\":%zu,\"matched\":%zu}", n,
             n);
     print_groups(part, &part->where, !scans, out);
+    if (as && as->is_compared)
+        print_compared(as, out);
+    print_left_joins(part, !scans && part->where.n_group == 0, out);
     anx_buffer_char(out, ']');
 }
 
-static size_t
-microseconds(uint64_t from_ns, uint64_t to_ns)
+/* ---- Times ---- */
+
+struct times {
+    uint64_t us[PHASES], postprocess_us;
+};
+
+static uint64_t
+microseconds(uint64_t ns)
 {
-    return to_ns > from_ns ? (size_t) ((to_ns - from_ns) / 1000) : 0;
+    return (ns + 999) / 1000;
+}
+
+static void
+add_times(const struct part *part, struct times *out)
+{
+    for (size_t i = 0; i < PHASES; i++)
+        out->us[i] += microseconds(part->phases[i]);
+}
+
+static void
+print_times(const struct times *times, anx_buffer *out)
+{
+    uint64_t total = times->postprocess_us;
+
+    for (size_t i = 0; i < PHASES; i++)
+        total += times->us[i];
+    anx_buffer_printf(out,
+                      "\"total_us\":%llu,\"preselect_us\":%llu,\"prepare_us\":%llu,\"indexes_us\":%llu,"
+                      "\"postprocess_us\":%llu,"
+                      "\"loop_us\":%llu,\"general_sort_us\":%llu",
+                      (unsigned long long) total, (unsigned long long) times->us[PHASE_PRESELECT],
+                      (unsigned long long) times->us[PHASE_PREPARE],
+                      (unsigned long long) times->us[PHASE_INDEXES],
+                      (unsigned long long) times->postprocess_us, (unsigned long long) times->us[PHASE_LOOP],
+                      (unsigned long long) times->us[PHASE_SORT]);
+}
+
+/* ---- Queries ---- */
+
+static void
+print_query(const struct part *part, const struct explain_subquery *as, uint64_t postprocess_us,
+            anx_buffer *out);
+
+/* The first is the last of the list. */
+static void
+print_subqueries(const struct explain_subquery *subquery, anx_buffer *out)
+{
+    if (!subquery)
+        return;
+    print_subqueries(subquery->next, out);
+    anx_buffer_text(out, subquery->next ? ANX_TEXT(",{\"namespace\":") : ANX_TEXT("{\"namespace\":"));
+    json_print_text(out, subquery->part->space->name);
+    anx_buffer_text(out, ANX_TEXT(",\"explain\":"));
+    print_query(subquery->part, subquery, 0, out);
+    if (subquery->field.size > 0) {
+        anx_buffer_text(out, ANX_TEXT(",\"field\":"));
+        json_print_text(out, subquery->field);
+        anx_buffer_char(out, '}');
+    } else {
+        anx_buffer_printf(out, ",\"keys\":%zu}", subquery->n_key);
+    }
+}
+
+static void
+print_query(const struct part *part, const struct explain_subquery *as, uint64_t postprocess_us,
+            anx_buffer *out)
+{
+    struct times times = { .postprocess_us = postprocess_us };
+
+    add_times(part, &times);
+    anx_buffer_char(out, '{');
+    print_times(&times, out);
+    if (part->subqueries) {
+        anx_buffer_text(out, ANX_TEXT(",\"subqueries\":["));
+        print_subqueries(part->subqueries, out);
+        anx_buffer_char(out, ']');
+    }
+    anx_buffer_text(out, ANX_TEXT(",\"namespace\":"));
+    json_print_text(out, part->space->name);
+    anx_buffer_text(out, ANX_TEXT(",\"sort_index\":"));
+    json_print_text(out, part->is_by_walk ? sort_index_name(part->sort) : ANX_TEXT("-"));
+    anx_buffer_text(out, ANX_TEXT(",\"sort_by_uncommitted_index\":false,\"selectors\":"));
+    print_list(part, as, out);
+    anx_buffer_char(out, '}');
 }
 
 static void
 print_part(const struct part *part, anx_buffer *out)
 {
-    anx_buffer_text(out, ANX_TEXT("\"namespace\":"));
-    json_print_text(out, part->space->name);
-    anx_buffer_text(out, ANX_TEXT(",\"sort_index\":"));
-    json_print_text(out, part->is_by_walk ? sort_index_name(part->sort) : ANX_TEXT("-"));
-    anx_buffer_text(out, ANX_TEXT(",\"sort_by_uncommitted_index\":false,\"selectors\":"));
-    print_list(part, out);
+    print_query(part, NULL, 0, out);
 }
 
 void
 explain_print(const struct explain *explain, struct part *const *parts, size_t n_part, anx_buffer *out)
 {
-    anx_buffer_printf(
-        out,
-        "{\"total_us\":%zu,\"preselect_us\":0,\"prepare_us\":%zu,\"indexes_us\":0,\"postprocess_us\":%zu,"
-        "\"loop_us\":%zu,\"general_sort_us\":0,",
-        microseconds(explain->start_ns, explain->end_ns),
-        microseconds(explain->start_ns, explain->prepared_ns),
-        microseconds(explain->selected_ns, explain->end_ns),
-        microseconds(explain->prepared_ns, explain->selected_ns));
-    print_part(parts[0], out);
-    if (n_part > 1)
-        anx_buffer_text(out, ANX_TEXT(",\"merged\":["));
-    for (size_t i = 1; i < n_part; i++) {
-        anx_buffer_text(out, i == 1 ? ANX_TEXT("{") : ANX_TEXT(",{"));
-        print_part(parts[i], out);
-        anx_buffer_char(out, '}');
+    struct times times = { .postprocess_us = microseconds(explain->end_ns - explain->selected_ns) };
+
+    if (n_part == 1) {
+        print_query(parts[0], NULL, times.postprocess_us, out);
+        return;
     }
-    if (n_part > 1)
-        anx_buffer_char(out, ']');
-    anx_buffer_char(out, '}');
+    for (size_t i = 0; i < n_part; i++)
+        add_times(parts[i], &times);
+    times.us[PHASE_SORT] += microseconds(explain->merge_ns);
+    anx_buffer_char(out, '{');
+    print_times(&times, out);
+    anx_buffer_text(out, ANX_TEXT(",\"sort_index\":\"-\",\"merged\":["));
+    for (size_t i = 0; i < n_part; i++) {
+        if (i > 0)
+            anx_buffer_char(out, ',');
+        print_part(parts[i], out);
+    }
+    anx_buffer_text(out, ANX_TEXT("]}"));
 }

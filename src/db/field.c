@@ -92,7 +92,7 @@ anx_status
 field_bind(struct exec *x, const struct space *space, enum query_strict strict, anx_text name,
            enum field_use use, struct field *out)
 {
-    *out = (struct field) { .name = name, .ns = space->ns, .index = ns_index_find(space->ns, name) };
+    *out = (struct field) { .name = name, .ns = space->ns, .index = ns_index_of_query(space->ns, name) };
     strict = strict_mode(space->ns, strict);
     if (!out->index)
         return strict == STRICT_INDEXES ? fail_strict(x, space, name, use, true)

@@ -79,11 +79,12 @@ fulltext_compile(struct exec *x, struct part *part, const struct query_entry *en
 {
     struct fulltext *text = &part->text;
     struct values values = entry->values;
+    struct part *run;
     anx_status st = ANX_OK;
 
-    text->index = ns_index_find(part->ns, entry->field);
+    text->index = ns_index_of_query(part->ns, entry->field);
     if (entry->kind == ENTRY_SUBQUERY_FIELD)
-        st = subquery_values(x, entry->subquery, &values);
+        st = subquery_values(x, entry->subquery, &values, &run);
     if (st == ANX_OK)
         st = fulltext_query(x, text->index, entry->condition, values, &text->query);
     return st;
@@ -136,7 +137,7 @@ fail_form(struct exec *x)
 static anx_status
 add_rank(struct exec *x, struct part *part, const struct expression *e, double factor)
 {
-    const struct ns_index *index = ns_index_find(part->ns, e->text);
+    const struct ns_index *index = ns_index_of_query(part->ns, e->text);
     struct hybrid_side *side;
 
     if (e->text.size == 0)
@@ -215,7 +216,7 @@ hybrid_compile(struct exec *x, struct part *part)
     if (query->n_sort == 0)
         return ANX_OK;
     h->is_descending = query->sort[0].is_descending;
-    if (query->n_sort > 1 || query->forced.n > 0 || ns_index_find(part->ns, query->sort[0].expression))
+    if (query->n_sort > 1 || query->forced.n > 0 || ns_index_of_query(part->ns, query->sort[0].expression))
         return fail_form(x);
     st = expression_read_sort(query->sort[0].expression, NULL, 0, x->arena, &e, x->err);
     if (st != ANX_OK)

@@ -41,7 +41,7 @@ is_text_search(const struct part *part, const struct query_entry *entry)
         return false;
     if (entry->kind == ENTRY_COMPARE && entry->values.n == 0)
         return false;
-    index = ns_index_find(part->ns, entry->field);
+    index = ns_index_of_query(part->ns, entry->field);
     return index && index->def->index_type == INDEX_TEXT;
 }
 
@@ -169,7 +169,7 @@ is_stream(const struct query_knn *knn, const struct index_def *def)
 static anx_status
 bind_knn(struct exec *x, struct part *part, const struct query_entry *entry)
 {
-    const struct ns_index *index = ns_index_find(part->ns, entry->field);
+    const struct ns_index *index = ns_index_of_query(part->ns, entry->field);
     struct knn *knn = &part->knn;
 
     if (!entry->knn.vector && entry->knn.failure && part->text.index && part->hybrid.is_or && index) {

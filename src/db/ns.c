@@ -34,6 +34,14 @@ ns_index_find(const struct ns *ns, anx_text name)
     return n_found == 1 ? found : NULL;
 }
 
+struct ns_index *
+ns_index_of_query(const struct ns *ns, anx_text name)
+{
+    struct ns_index *index = ns_index_find(ns, name);
+
+    return index && index->def->n_path > 1 && !anx_text_equal_fold(index->def->name, name) ? NULL : index;
+}
+
 /* ---- Making and freeing ---- */
 
 static bool

@@ -147,5 +147,7 @@ void ns_print_types(struct ns *ns, size_t nsid, bool lock, anx_buffer *out);
 int32_t ns_types_version(const struct ns *ns);
 /* Index by name (any case), or by JSON path where exactly one index has it; NULL. */
 struct ns_index *ns_index_find(const struct ns *ns, anx_text name);
+/* What a name in a query means: a path that is one of several of an index stands for itself alone. */
+struct ns_index *ns_index_of_query(const struct ns *ns, anx_text name);
 
 #endif

@@ -70,6 +70,8 @@ part_compile(struct exec *x, const struct query *query, const struct space *spac
              struct part **out)
 {
     struct part *part = anx_arena_array(x->arena, 1, sizeof(*part));
+    uint64_t start = explain_clock(x);
+    anx_status st;
 
     if (!part)
         return exec_nomem(x);
@@ -80,7 +82,10 @@ part_compile(struct exec *x, const struct query *query, const struct space *spac
     part->next = x->parts;
     x->parts = part;
     *out = part;
-    return compile(x, part, role);
+    st = compile(x, part, role);
+    explain_add(x, part, PHASE_PREPARE, start);
+    part->phases[PHASE_PREPARE] -= part->phases[PHASE_PRESELECT]; /* ran meanwhile */
+    return st;
 }
 
 void
@@ -240,12 +245,14 @@ finish(struct exec *x, struct part *part, struct aggregates *aggregates, size_t 
        size_t offset)
 {
     size_t need = add_sizes(limit, offset);
+    uint64_t start = explain_clock(x);
     anx_status st;
 
     if (aggregates_are_distinct(aggregates))
         st = distinct_and_sort(x, part, aggregates, n_part, need);
     else
         st = sort_rows(x, part, &part->hits, need);
+    explain_add(x, part, PHASE_SORT, start);
     if (st == ANX_OK)
         cut(&part->hits, limit, offset);
     return st;
@@ -254,13 +261,25 @@ finish(struct exec *x, struct part *part, struct aggregates *aggregates, size_t 
 /* ---- The three ways to find rows ---- */
 
 static anx_status
+select_candidates(struct exec *x, struct part *part, size_t need, struct candidates *out)
+{
+    uint64_t start = explain_clock(x);
+    anx_status st = where_select(x, part, need, out);
+
+    explain_add(x, part, PHASE_INDEXES, start);
+    return st;
+}
+
+static anx_status
 run_knn(struct exec *x, struct part *part, struct aggregates *aggregates, size_t n_part, size_t limit,
         size_t offset)
 {
     bool needs_all = part->wants_total || part->sort || aggregates_are_distinct(aggregates);
     size_t need = needs_all ? SIZE_MAX : add_sizes(limit, offset);
+    uint64_t start = explain_clock(x);
     anx_status st = knn_run(x, part, need, &part->hits);
 
+    explain_add(x, part, PHASE_INDEXES, start);
     part->total = part->hits.n;
     return st == ANX_OK ? finish(x, part, aggregates, n_part, limit, offset) : st;
 }
@@ -292,7 +311,7 @@ run_sorted(struct exec *x, struct part *part, struct aggregates *aggregates, siz
 {
     struct collecting c = { .x = x, .part = part };
     uint32_t from = 0;
-    anx_status st = where_select(x, part, SIZE_MAX, &c.candidates);
+    anx_status st = select_candidates(x, part, SIZE_MAX, &c.candidates);
 
     if (st != ANX_OK)
         return st;
@@ -317,7 +336,7 @@ run_unsorted(struct exec *x, struct part *part, size_t limit, size_t offset)
     anx_status st;
 
     c.counts_all = part->wants_total;
-    st = where_select(x, part, part->wants_total ? SIZE_MAX : need, &c.candidates);
+    st = select_candidates(x, part, part->wants_total ? SIZE_MAX : need, &c.candidates);
     if (st == ANX_OK && c.candidates.kind == CANDIDATES_ALL && !c.candidates.is_exact) {
         estimate = where_estimate(part);
         c.budget = estimate < SIZE_MAX ? estimate + 1 : 0;
@@ -326,7 +345,7 @@ run_unsorted(struct exec *x, struct part *part, size_t limit, size_t offset)
         st = collect(&c, &from);
     if (st == ANX_OK && c.gave_up) {
         c.budget = 0;
-        st = where_select(x, part, SIZE_MAX, &c.candidates);
+        st = select_candidates(x, part, SIZE_MAX, &c.candidates);
         if (st == ANX_OK)
             st = collect(&c, &from);
     }
@@ -339,6 +358,7 @@ part_run(struct exec *x, struct part *part, struct aggregates *aggregates, size_
          size_t offset)
 {
     bool is_distinct = aggregates_are_distinct(aggregates);
+    uint64_t start = explain_clock(x);
     anx_status st;
 
     if (part_is_ranked(part))
@@ -349,5 +369,7 @@ part_run(struct exec *x, struct part *part, struct aggregates *aggregates, size_
         st = run_unsorted(x, part, limit, offset);
     if (st == ANX_OK && aggregates)
         st = aggregates_add(x, aggregates, n_part, &part->hits);
+    explain_add(x, part, PHASE_LOOP, start);
+    part->phases[PHASE_LOOP] -= part->phases[PHASE_INDEXES] + part->phases[PHASE_SORT]; /* ran meanwhile */
     return st;
 }

@@ -38,12 +38,15 @@ static anx_status
 run_merged(struct result *result, const struct query *query)
 {
     struct exec *x = &result->exec;
+    uint64_t start;
     anx_status st = ANX_OK;
 
     for (size_t i = 0; st == ANX_OK && i < result->n_part; i++)
         st = part_run(x, result->parts[i], NULL, 0, QUERY_NO_LIMIT, 0);
+    start = explain_clock(x);
     if (st == ANX_OK)
         st = merge_rows(result, query);
+    result->explain.merge_ns = explain_clock(x) - start;
     for (size_t i = 0; st == ANX_OK && result->aggregates && i < result->n_part; i++)
         st = aggregates_add(x, result->aggregates, i, &result->parts[i]->hits);
     return st;
@@ -58,19 +61,14 @@ is_cached_total(const struct query *query)
     return query->total == TOTAL_CACHED;
 }
 
-/* The time it takes is not the query's. */
 static anx_status
 count_for_explain(struct result *result)
 {
-    uint64_t start = anx_clock_ns(), took;
     anx_status st = ANX_OK;
 
     for (size_t i = 0; st == ANX_OK && i < result->n_part; i++)
         st = explain_count(&result->exec, result->parts[i]);
-    took = anx_clock_ns() - start;
-    result->explain.start_ns += took;
-    result->explain.prepared_ns += took;
-    result->explain.selected_ns += took;
+    result->explain.selected_ns = anx_clock_ns(); /* counting is not the query's */
     return st;
 }
 
@@ -80,10 +78,6 @@ run(struct result *result, const struct query *query)
     struct exec *x = &result->exec;
     anx_status st;
 
-    if (query->explain) {
-        x->is_explained = true;
-        result->explain.prepared_ns = anx_clock_ns();
-    }
     if (result->n_part > 1)
         st = run_merged(result, query);
     else
@@ -95,8 +89,6 @@ run(struct result *result, const struct query *query)
     result->is_cached_total = is_cached_total(query);
     for (size_t i = 0; i < result->n_part; i++)
         result->total += result->parts[i]->total;
-    if (query->explain)
-        result->explain.selected_ns = anx_clock_ns();
     return st == ANX_OK && query->explain ? count_for_explain(result) : st;
 }
 
@@ -127,8 +119,7 @@ select_result(struct database *db, const struct query *query, const struct db_se
 
     if (!result)
         return anx_fail(err, ANX_E_NOMEM, "could not allocate memory for a query");
-    if (query->explain)
-        result->explain.start_ns = anx_clock_ns();
+    result->exec.is_explained = query->explain;
     st = embed_query_texts(db, query, session, result->arena, &query, err);
     if (st == ANX_OK)
         st = exec_open(&result->exec, query, NULL);

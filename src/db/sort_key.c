@@ -253,7 +253,7 @@ read_order(struct compiling *c, struct bound **out)
         joined[i] = c->part->joins[i].right->space->asked;
     if (c->order->expression.size == 0)
         return anx_fail(c->x->err, ANX_E_PARAMS, "Order by expression should not be empty");
-    if (ns_index_find(c->part->ns, c->order->expression))
+    if (ns_index_of_query(c->part->ns, c->order->expression))
         e = &field;
     else
         st = expression_read_sort(c->order->expression, joined, n_joined, c->x->arena, &e, c->x->err);

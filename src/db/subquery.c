@@ -36,7 +36,7 @@ field_of_rows(struct exec *x, const struct part *part, struct value_list *out)
 }
 
 anx_status
-subquery_values(struct exec *x, const struct query *query, struct values *out)
+subquery_values(struct exec *x, const struct query *query, struct values *out, struct part **run_out)
 {
     struct value_list list = { 0 };
     struct aggregates *aggregates;
@@ -60,11 +60,12 @@ subquery_values(struct exec *x, const struct query *query, struct values *out)
             "Subquery should contain exactly one of aggregation, select field filter or total request");
     }
     *out = (struct values) { list.items, list.n };
+    *run_out = part;
     return st;
 }
 
 anx_status
-subquery_exists(struct exec *x, const struct query *query, bool *out)
+subquery_exists(struct exec *x, const struct query *query, bool *out, struct part **run_out)
 {
     struct part *part;
     anx_status st = part_compile(x, query, exec_space(x, query->ns), PART_SUBQUERY, &part);
@@ -72,5 +73,6 @@ subquery_exists(struct exec *x, const struct query *query, bool *out)
     if (st == ANX_OK)
         st = part_run(x, part, NULL, 0, 1, 0);
     *out = st == ANX_OK && part->hits.n > 0;
+    *run_out = part;
     return st;
 }

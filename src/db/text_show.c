@@ -61,7 +61,7 @@ cut_call(anx_text text, anx_text *field, anx_text *call)
 static anx_status
 check_component(struct exec *x, const struct part *part, anx_text name)
 {
-    const struct ns_index *index = ns_index_find(part->ns, name);
+    const struct ns_index *index = ns_index_of_query(part->ns, name);
 
     if (!index || index->def->field_type == FIELD_STRING)
         return ANX_OK;
@@ -74,7 +74,7 @@ static anx_status
 find_fields(struct exec *x, const struct part *part, anx_text name, uint64_t *bits)
 {
     const struct index_def *def = part->text.index->def;
-    const struct ns_index *named = ns_index_find(part->ns, name);
+    const struct ns_index *named = ns_index_of_query(part->ns, name);
     bool is_composite = def->field_type == FIELD_COMPOSITE;
     anx_status st = ANX_OK;
 

@@ -97,10 +97,12 @@ compile_scalar(struct exec *x, struct where_node *node, struct values values)
     if (!items && values.n > 0)
         return exec_nomem(x);
     node->kind = WHERE_INDEX;
-    if (node->condition == COND_LIKE && type != FIELD_STRING)
+    if (node->condition == COND_LIKE && type != FIELD_STRING && type != FIELD_COMPOSITE)
         return anx_fail(x->err, ANX_E_QUERY, "Condition CondLike with type %s", key_type_name(type));
     for (size_t i = 0; st == ANX_OK && i < values.n; i++)
         st = field_convert(x, node->field, &values.items[i], &items[i]);
+    if (st == ANX_OK && node->condition == COND_LIKE && type == FIELD_COMPOSITE)
+        st = anx_fail(x->err, ANX_E_QUERY, "Condition CondLike with type %s", key_type_name(type));
     if (st != ANX_OK)
         return st;
     node->operand.values = (struct values) { items, values.n };
@@ -314,14 +316,19 @@ check_arguments(struct exec *x, enum query_condition condition, size_t n)
 }
 
 static anx_status
-compile_subquery_field(struct exec *x, const struct part *part, const struct query_entry *entry,
+compile_subquery_field(struct exec *x, struct part *part, const struct query_entry *entry,
                        struct where_node *node)
 {
+    struct explain_subquery note = { .field = entry->field };
+    uint64_t start = explain_clock(x);
     struct values values;
     anx_status st = new_field(x, part, entry->field, &node->field);
 
     if (st == ANX_OK)
-        st = subquery_values(x, entry->subquery, &values);
+        st = subquery_values(x, entry->subquery, &values, &note.part);
+    explain_add(x, part, PHASE_PRESELECT, start);
+    if (st == ANX_OK)
+        st = explain_note(x, part, &note);
     if (st == ANX_OK)
         st = check_arguments(x, entry->condition, values.n);
     if (st == ANX_OK && entry->function == FUNCTION_FLAT_ARRAY_LEN)
@@ -329,27 +336,57 @@ compile_subquery_field(struct exec *x, const struct part *part, const struct que
     return st == ANX_OK ? compile_field(x, part, node, values) : st;
 }
 
+/* EXPLAIN: for how many of a subquery's values does the condition hold? */
+static void
+count_compared(enum query_condition condition, const struct query *query, struct values values,
+               const struct operand *operand, struct explain_subquery *note)
+{
+    note->is_compared = query->n_aggregate == 0 && query->total == TOTAL_NONE && query->n_field == 1;
+    note->n_key = note->is_compared ? 0 : operand->values.n;
+    for (size_t i = 0; note->is_compared && i < values.n; i++) {
+        struct values one = { &values.items[i], 1 };
+
+        note->matched += condition_holds_any(condition, one, operand, NULL);
+    }
+}
+
 static anx_status
-compile_subquery_values(struct exec *x, const struct query_entry *entry, struct where_node *node)
+compare_subquery(struct exec *x, const struct query_entry *entry, struct where_node *node,
+                 struct explain_subquery *note)
 {
     struct values values, right;
     struct operand operand;
-    bool is_true = false;
-    anx_status st;
+    anx_status st = subquery_values(x, entry->subquery, &values, &note->part);
 
-    if (entry->condition == COND_ANY || entry->condition == COND_EMPTY) {
-        st = subquery_exists(x, entry->subquery, &is_true);
-        make_constant(node, is_true == (entry->condition == COND_ANY));
-        return st;
-    }
-    st = subquery_values(x, entry->subquery, &values);
     if (st == ANX_OK)
         st = right_values(x, entry, &right);
     if (st == ANX_OK)
         st = operand_init(x, entry->condition, right, NULL, &operand);
-    if (st == ANX_OK)
-        make_constant(node, condition_holds_any(entry->condition, values, &operand, NULL));
-    return st;
+    if (st != ANX_OK)
+        return st;
+    make_constant(node, condition_holds_any(entry->condition, values, &operand, NULL));
+    if (x->is_explained)
+        count_compared(entry->condition, entry->subquery, values, &operand, note);
+    return ANX_OK;
+}
+
+static anx_status
+compile_subquery_values(struct exec *x, struct part *part, const struct query_entry *entry,
+                        struct where_node *node)
+{
+    struct explain_subquery note = { 0 };
+    uint64_t start = explain_clock(x);
+    bool is_true = false;
+    anx_status st;
+
+    if (entry->condition == COND_ANY || entry->condition == COND_EMPTY) {
+        st = subquery_exists(x, entry->subquery, &is_true, &note.part);
+        make_constant(node, is_true == (entry->condition == COND_ANY));
+    } else {
+        st = compare_subquery(x, entry, node, &note);
+    }
+    explain_add(x, part, PHASE_PRESELECT, start);
+    return st == ANX_OK ? explain_note(x, part, &note) : st;
 }
 
 static anx_status
@@ -387,7 +424,7 @@ compile_entry(struct exec *x, struct part *part, const struct query_entry *entry
     case ENTRY_SUBQUERY_FIELD:
         return compile_subquery_field(x, part, entry, node);
     case ENTRY_SUBQUERY_VALUES:
-        return compile_subquery_values(x, entry, node);
+        return compile_subquery_values(x, part, entry, node);
     }
     return anx_fail(x->err, ANX_E_LOGIC, "unknown kind of condition");
 }
@@ -413,12 +450,12 @@ without_marks(struct exec *x, anx_text path)
 static bool
 names_same_field(struct exec *x, const struct part *part, anx_text a, anx_text b)
 {
-    const struct ns_index *index = ns_index_find(part->ns, a);
+    const struct ns_index *index = ns_index_of_query(part->ns, a);
 
     if (!index && a.size > 0 && memchr(a.data, '#', a.size))
-        index = ns_index_find(part->ns, without_marks(x, a));
+        index = ns_index_of_query(part->ns, without_marks(x, a));
 
-    return index ? index == ns_index_find(part->ns, b) : anx_text_equal(a, b);
+    return index ? index == ns_index_of_query(part->ns, b) : anx_text_equal(a, b);
 }
 
 static anx_status

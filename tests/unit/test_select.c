@@ -467,6 +467,14 @@ explain_shows_what_conditions_became(void **state)
         { "EXPLAIN SELECT * FROM u WHERE nums = 1 AND nums = 2", "nums index 1 1; nums index 1 1; " },
         { "EXPLAIN SELECT * FROM u WHERE col = 1 AND NOT qty = 5",
           "-scan scan 5; not qty index 1 3; col scan 0 0; " },
+        { "EXPLAIN SELECT * FROM u WHERE qty IN (SELECT qty FROM u WHERE city = 'rome')",
+          "city index 1 2; qty index 2 3; " },
+        { "EXPLAIN SELECT * FROM u WHERE (SELECT qty FROM u WHERE city = 'rome') > 5 AND id = 1",
+          "city index 1 2; qty scan 0 1; id index 1 1; " },
+        { "EXPLAIN SELECT id FROM u WHERE id < 3 MERGE(SELECT id FROM t WHERE name = 'a')",
+          "id index 1 2; name index 1 1; " },
+        { "EXPLAIN SELECT * FROM u WHERE col < 3 LEFT JOIN t ON t.id = u.col",
+          "-scan scan 5; col scan 0 2; left_join t index 0 2; " },
         { "EXPLAIN SELECT * FROM u WHERE (col = 1 AND city = 'rome') OR (col = 3)",
           "-scan scan 5; (city and col); city index 1 2; col scan 0 1; or col scan 0 1; " },
     };
@@ -482,6 +490,23 @@ explain_shows_what_conditions_became(void **state)
         anx_buffer_fini(&plan);
         anx_buffer_fini(&answer);
     }
+}
+
+/* An index over two paths holds the values of both; one path by its name is that path. */
+static void
+one_path_of_several_stands_for_itself(void **state)
+{
+    static const struct fixture_case cases[] = {
+        { "WHERE ends = 1", "1,2" }, { "WHERE first = 1", "1" }, { "WHERE last = 1", "2" },
+        { "WHERE first > 1", "2" },  { "WHERE ENDS = 3", "" },
+    };
+
+    fixture_namespace(*state,
+                      "{\"name\":\"w\",\"indexes\":[" INDEX_WITH("id", "int", "hash", "\"is_pk\":true") ","
+                      "{\"name\":\"ends\",\"json_paths\":[\"first\",\"last\"],\"field_type\":\"int\","
+                      "\"index_type\":\"hash\",\"is_array\":true}]}",
+                      "w", "{\"id\":1,\"first\":1,\"last\":2}{\"id\":2,\"first\":2,\"last\":1}");
+    fixture_expect_ids(*state, "w", cases, ANX_COUNT_OF(cases));
 }
 
 static void
@@ -526,6 +551,7 @@ main(void)
         cmocka_unit_test(aggregations_cover_the_window),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(explain_shows_what_conditions_became),
+        cmocka_unit_test(one_path_of_several_stands_for_itself),
         cmocka_unit_test(a_deadline_ends_a_query),
         cmocka_unit_test(changes_choose_their_rows), /* last: it empties a namespace */
     };
