@@ -205,6 +205,9 @@ ANX_NODISCARD anx_status db_tx_write(struct database *db, anx_text id, enum db_w
 ANX_NODISCARD anx_status db_tx_write_item(struct database *db, anx_text id, enum db_write_mode mode,
                                           const struct db_item *item, const anx_text *precepts,
                                           size_t n_precept, const struct db_session *session, anx_error *err);
+/* False: adding a document may take long, because a service is asked for its vectors or somebody changes the
+ * namespace just now. For event loops, which must not wait. */
+bool db_tx_is_short(struct database *db, anx_text id);
 ANX_NODISCARD anx_status db_tx_query(struct database *db, anx_text id, const struct query *query,
                                      const struct db_session *session, anx_error *err);
 /* All or nothing; the result lists the affected documents as empty objects. */

@@ -511,6 +511,25 @@ db_tx_write_item(struct database *db, anx_text id, enum db_write_mode mode, cons
     return write_step(db, id, step, precepts, n_precept, session, err);
 }
 
+bool
+db_tx_is_short(struct database *db, anx_text id)
+{
+    struct tx_list *list = db->transactions;
+    struct tx *tx;
+    bool is_short = true; /* that there is none is soon said */
+
+    pthread_mutex_lock(&list->lock); /* keeps the transaction, and it its namespace */
+    tx = find_locked(list, id);
+    if (tx && pthread_rwlock_tryrdlock(&tx->ns->data_lock) == 0) {
+        is_short = !ns_has_upsert_embedder(tx->ns);
+        pthread_rwlock_unlock(&tx->ns->data_lock);
+    } else if (tx) {
+        is_short = false;
+    }
+    pthread_mutex_unlock(&list->lock);
+    return is_short;
+}
+
 static anx_status
 check_query(const struct query *query, anx_error *err)
 {

@@ -22,7 +22,7 @@ static const struct rpc_command commands[] = {
     { 22, "EnumNamespaces", "|is", ROLE_DATA_READ, ON_WORKER, rpc_ns_list },
     { 24, "DropIndex", "ss", ROLE_DB_ADMIN, ON_WORKER, rpc_index_drop },
     { 25, "UpdateIndex", "ss", ROLE_DB_ADMIN, ON_WORKER, rpc_index_update },
-    { 26, "AddTxItem", "isisii", ROLE_DATA_WRITE, ON_LOOP, rpc_tx_item },
+    { 26, "AddTxItem", "isisii", ROLE_DATA_WRITE, BY_TX, rpc_tx_item },
     { 27, "CommitTx", "i|i", ROLE_DATA_WRITE, ON_WORKER, rpc_tx_commit },
     { 28, "RollbackTx", "i", ROLE_DATA_WRITE, ON_LOOP, rpc_tx_rollback },
     { 29, "StartTransaction", "s", ROLE_DATA_WRITE, ON_WORKER, rpc_tx_begin },
@@ -186,6 +186,8 @@ prepare(struct rpc_call *call, const struct rpc_request *request, bool on_loop, 
     if (st != ANX_OK)
         return st;
     set_session(call, request, on_loop);
+    if (call->command->where == BY_TX)
+        *is_long = on_loop && !rpc_tx_is_short(call);
     if (call->command->where != BY_QUERY)
         return ANX_OK;
     st = query_read_binary(rpc_text(call, 0), QUERY_SELECT, call->arena, &call->query, err);

@@ -94,7 +94,7 @@ rpc_item_modify(struct rpc_call *call, anx_error *err)
 /* ---- Transactions ---- */
 
 static anx_status
-find_tx(struct rpc_call *call, int64_t id, struct rpc_tx **out, anx_error *err)
+find_tx(const struct rpc_call *call, int64_t id, struct rpc_tx **out, anx_error *err)
 {
     struct rpc_connection *c = call->connection;
 
@@ -157,6 +157,15 @@ rpc_tx_begin(struct rpc_call *call, anx_error *err)
     rpc_reply(call, 1);
     rpc_put_int64(call->out, c->last_tx);
     return ANX_OK;
+}
+
+bool
+rpc_tx_is_short(const struct rpc_call *call)
+{
+    struct rpc_tx *tx = NULL;
+
+    return find_tx(call, rpc_integer(call, 5, -1), &tx, NULL) != ANX_OK ||
+           db_tx_is_short(call->connection->db, tx->name);
 }
 
 anx_status

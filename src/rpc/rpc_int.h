@@ -136,7 +136,8 @@ typedef anx_status (*rpc_handler)(struct rpc_call *call, anx_error *err);
 enum rpc_where {
     ON_LOOP,  /* short, never waits */
     ON_WORKER,
-    BY_QUERY  /* on the loop when the query is short */
+    BY_QUERY, /* on the loop when the query is short */
+    BY_TX     /* on the loop when nothing has to be waited for */
 };
 struct rpc_command {
     int code;
@@ -221,6 +222,7 @@ anx_status rpc_meta_list(struct rpc_call *call, anx_error *err);
 anx_status rpc_meta_delete(struct rpc_call *call, anx_error *err);
 anx_status rpc_item_modify(struct rpc_call *call, anx_error *err); /* items.c */
 anx_status rpc_tx_begin(struct rpc_call *call, anx_error *err);
+bool rpc_tx_is_short(const struct rpc_call *call);
 anx_status rpc_tx_item(struct rpc_call *call, anx_error *err);
 anx_status rpc_tx_delete(struct rpc_call *call, anx_error *err);
 anx_status rpc_tx_update(struct rpc_call *call, anx_error *err);

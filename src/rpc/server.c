@@ -572,12 +572,14 @@ work(void *context, struct anx_work *given)
     struct rpc_request *request;
     uint64_t flushed_ns = anx_clock_ns();
     bool must_close = false;
+    size_t n_out = 0;
     anx_buffer out;
 
     (void) context;
     anx_buffer_init(&out, NULL, c->server->params.max_response_bytes + 65536);
-    while ((request = c->work)) {
+    while (n_out < OUTPUT_MAX && (request = c->work)) { /* what is left waits until the peer has read */
         struct rpc_call call = { .connection = c, .out = &out };
+        size_t before = out.size;
 
         c->work = request->next;
         if (!must_close && !atomic_load_explicit(&c->is_closed, memory_order_relaxed)) {
@@ -585,6 +587,7 @@ work(void *context, struct anx_work *given)
             must_close = call.must_close;
         }
         anx_free(NULL, request);
+        n_out += out.size - before + call.tail_size + call.foot_size;
         if (call.tail || out.size > FLUSH_BYTES || (c->work && anx_clock_ns() - flushed_ns > FLUSH_NS)) {
             flush(c, &out, &call, must_close, false);
             flushed_ns = anx_clock_ns();
@@ -629,6 +632,26 @@ receive_event(struct rpc_loop *loop, struct chunk *chunk)
         connection_close(c);
 }
 
+/* The worker is done with the connection. Requests that it left come before those that arrived meanwhile. */
+static void
+take_back(struct rpc_connection *c)
+{
+    struct rpc_request **end = &c->work;
+
+    c->is_busy = false;
+    for (; *end; end = &(*end)->next) {
+        c->n_waiting++;
+        c->waiting_bytes += (*end)->head.size;
+    }
+    if (!c->work)
+        return;
+    *end = c->waiting;
+    if (!c->waiting)
+        c->waiting_end = end;
+    c->waiting = c->work;
+    c->work = NULL;
+}
+
 /* Answers of a worker, on their way out. */
 static void
 receive(struct chunk *chunk)
@@ -637,7 +660,7 @@ receive(struct chunk *chunk)
     struct evbuffer *output;
 
     if (chunk->is_last)
-        c->is_busy = false;
+        take_back(c);
     if (!c->bev) {
         if (chunk->is_last)
             connection_free(c);

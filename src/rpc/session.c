@@ -144,6 +144,7 @@ close_database(struct rpc_connection *c)
     for (size_t i = 0; i < c->n_tx; i++)
         anx_free(NULL, (void *) (uintptr_t) c->transactions[i].name.data);
     c->n_tx = 0;
+    atomic_store_explicit(&c->n_transaction, 0, memory_order_relaxed);
     set_database(c, NULL, ROLE_NONE);
 }
 

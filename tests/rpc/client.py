@@ -118,9 +118,10 @@ class Server:
                 status, text = error.code, error.read().decode()
         return status, json.loads(text) if text.startswith(("{", "[")) else text
 
-    def memory_kb(self):
+    def memory_kb(self, what="VmRSS"):
+        """VmHWM: the most so far."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
-            return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+            return next(int(line.split()[1]) for line in file if line.startswith(what))
 
 
 class Connection:

@@ -276,6 +276,35 @@ class Doors(unittest.TestCase):
                 server.stop()
 
 
+class SlowReader(Case):
+    """A client that asks for much and reads nothing: what it has not read yet is not made."""
+    N, SIZE = 600, 1 << 20
+
+    def sent(self):
+        """The most that was answered to one connection, once it rests."""
+        last, same = -1, 0
+        while same < 20:
+            reply = self.server.rest("POST", "/api/v1/db/test/sqlquery", "SELECT sent_bytes FROM #clientsstats")[1]
+            most = max(item["sent_bytes"] for item in reply["items"])
+            last, same = most, same + 1 if most == last else 0
+        return last
+
+    def test_answers_wait(self):
+        db = Db(self.server)
+        self.addCleanup(db.sock.close)
+        db.open("big", PK)
+        db.modify("big", {"id": 1, "text": "x" * self.SIZE})
+        before = self.server.memory_kb("VmHWM")
+        db.send(b"".join(request("sql", "SELECT * FROM big", 3, 10, b"\0", seq=1000 + i) for i in range(self.N)))
+        for i in range(self.N):
+            if i in (0, 100):
+                self.sent()
+            command, seq, code, text, values = db.reply()
+            self.assertEqual((command, seq, code, len(values)), (COMMANDS["sql"], 1000 + i, 0, 3), text)
+            self.assertGreater(len(values[0]), self.SIZE)
+        self.assertLess(self.server.memory_kb("VmHWM") - before, 256 << 10)
+
+
 class HangingService(Case):
     """Writers that wait for an embedding service keep no worker from others: more of them than the server has workers."""
 
@@ -301,6 +330,33 @@ class HangingService(Case):
                 thread.join(60)
                 self.assertFalse(thread.is_alive())
             self.assertEqual(self.db.select(Query("h")).ids(), [])
+
+    def test_items_of_transactions(self):
+        """Adding one is short, unless its vector has to be asked for: then no event loop waits, which would stop every client on it."""
+        with socket.create_server(("127.0.0.1", 0)) as service:
+            service.settimeout(20)
+            db = Db(self.server)
+            self.addCleanup(db.sock.close)
+            pool = {"connect_timeout_ms": 5000, "read_timeout_ms": 60000}
+            embedder = {"URL": f"http://127.0.0.1:{service.getsockname()[1]}", "name": "e", "cache_tag": "c", "fields": ["t"], "pool": pool}
+            db.open("in_tx", PK, index("t", "string", "-"), vector_index("v", "vec_bf", 4, embedding={"upsert_embedder": embedder}))
+            tx = db.begin("in_tx")
+            others = [Connection(("127.0.0.1", self.server.port)) for _ in range(2 * os.cpu_count() + 4)]  # on every loop
+            adding = threading.Thread(target=self.add, args=(db, tx))
+            adding.start()
+            with service.accept()[0]:
+                for other in others:
+                    with other:
+                        self.assertEqual(other.call("ping"), [])
+            adding.join(60)
+            self.assertFalse(adding.is_alive())
+
+    @staticmethod
+    def add(db, tx):
+        try:
+            db.tx_item("in_tx", tx, {"id": 1, "t": "text"})
+        except Refused:
+            pass  # its service went away
 
     @staticmethod
     def write(writer, i):
