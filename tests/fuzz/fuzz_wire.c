@@ -19,6 +19,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "indexing/client_int.h"
+#include "wire_repair.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -217,20 +218,6 @@ listen_to(const uint8_t *p, size_t size, unsigned version, bool has_token)
     close(fds[1]);
 }
 
-/* Makes the sums of the frames from `at` on right, as long as their lengths make sense. */
-static void
-repair(uint8_t *p, size_t size, size_t at)
-{
-    while (at <= size && size - at >= ANX_WIRE_HEAD_SIZE + ANX_WIRE_TAIL_SIZE) {
-        size_t n = (size_t) anx_load_le(p + at, 4);
-
-        if (n > size - at - ANX_WIRE_HEAD_SIZE - ANX_WIRE_TAIL_SIZE)
-            n = size - at - ANX_WIRE_HEAD_SIZE - ANX_WIRE_TAIL_SIZE;
-        anx_wire_seal(p + at, (enum anx_wire_type) p[at + 4], n);
-        at += ANX_WIRE_HEAD_SIZE + n + ANX_WIRE_TAIL_SIZE;
-    }
-}
-
 /* The last frame of a session by the book sums the whole file up: fuzzing does not guess it. */
 static void
 repair_done(uint8_t *p, size_t size, size_t at)
@@ -268,7 +255,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     memcpy(copy, data + 1, size - 1);
     if (is_v2 && is_repaired && size - 1 > first) {
-        repair(copy, size - 1, first);
+        wire_repair(copy, size - 1, first);
         if (is_server)
             repair_done(copy, size - 1, first);
         else
