@@ -18,31 +18,13 @@
 #include "base/hash.h"
 #include "doc/characters.h"
 #include "embedder/decimal.h"
+#include "embedder/model_int.h"
 
-#define HEAD_SIZE 40
-#define ALIGNMENT 64
 #define NONE UINT32_MAX
 #define ZIPF_A 1e-3 /* of the paper: weights of frequent words fall off from a share of 0.1 % on */
 
-static const char magic[8] = { 'A', 'N', 'X', 'T', 'E', 'R', 'M', '1' };
-
-struct model {
-    size_t n;
-    uint32_t dim;
-    const char *terms;       /* all of them, one behind the other */
-    const uint8_t *offsets;  /* [n + 1] of 8 bytes, little-endian */
-    const float *vectors;    /* [n * dim] */
-    uint32_t *table;         /* owned [n_table]: row, or NONE */
-    size_t n_table;
-    void *map; /* owned mapping, or NULL */
-    size_t map_size;
-    char *own_terms;      /* owned; NULL when terms are borrowed, as the next two */
-    uint8_t *own_offsets;
-    float *own_vectors;
-};
-
-static anx_status
-no_memory(anx_error *err)
+anx_status
+model_no_memory(anx_error *err)
 {
     return anx_fail(err, ANX_E_NOMEM, "could not allocate memory for term vectors");
 }
@@ -52,8 +34,9 @@ no_memory(anx_error *err)
 static anx_text
 term_of(const struct model *model, size_t row)
 {
-    uint64_t begin = anx_load_le(model->offsets + 8 * row, 8),
-             end = anx_load_le(model->offsets + 8 * row + 8, 8);
+    const uint8_t *at = model->offsets + model->offset_size * row;
+    uint64_t begin = anx_load_le(at, model->offset_size),
+             end = anx_load_le(at + model->offset_size, model->offset_size);
 
     return (anx_text) { model->terms + begin, (size_t) (end - begin) };
 }
@@ -69,15 +52,15 @@ term_place(const struct model *model, anx_text term)
 }
 
 /* Of terms that occur twice the first counts, as in files that are sorted by frequency. */
-static anx_status
-index_terms(struct model *model, anx_error *err)
+anx_status
+model_index_terms(struct model *model, anx_error *err)
 {
     model->n_table = 16;
     while (model->n_table < 2 * model->n)
         model->n_table *= 2;
     model->table = anx_alloc_array(NULL, model->n_table, sizeof(*model->table));
     if (!model->table)
-        return no_memory(err);
+        return model_no_memory(err);
     memset(model->table, 0xff, model->n_table * sizeof(*model->table));
     for (size_t row = 0; row < model->n; row++) {
         uint32_t *place = term_place(model, term_of(model, row));
@@ -93,6 +76,28 @@ find_term(const struct model *model, anx_text term, uint32_t *row)
 {
     *row = *term_place(model, term);
     return *row != NONE;
+}
+
+void
+model_add_vector(const struct model *model, size_t term, float weight, float *out)
+{
+    size_t dim = model->dim, row = model->rows ? (size_t) anx_load_le(model->rows + 4 * term, 4) : term;
+
+    if (model->codes) {
+        const int8_t *codes = model->codes + row * dim;
+        uint32_t bits = (uint32_t) anx_load_le(model->scales + 4 * row, 4);
+        float scale;
+
+        memcpy(&scale, &bits, sizeof(scale));
+        scale *= weight;
+        for (size_t j = 0; j < dim; j++)
+            out[j] += scale * (float) codes[j];
+    } else {
+        const float *vector = model->vectors + row * dim;
+
+        for (size_t j = 0; j < dim; j++)
+            out[j] += weight * vector[j];
+    }
 }
 
 size_t
@@ -185,9 +190,11 @@ finish(struct building *b, struct model **out, anx_status st, anx_error *err)
         st = anx_fail(err, ANX_E_CORRUPT, "there is no term in the file");
     m->terms = m->own_terms;
     m->offsets = m->own_offsets;
+    m->offset_size = 8;
     m->vectors = m->own_vectors;
+    m->n_row = m->n;
     if (st == ANX_OK)
-        st = index_terms(m, err);
+        st = model_index_terms(m, err);
     if (st != ANX_OK) {
         model_close(m);
         return st;
@@ -271,7 +278,7 @@ read_line(struct building *b, struct line *line, anx_error *err)
         return anx_fail(err, ANX_E_LIMIT, "line %zu: more than %zu terms", line->number, MODEL_TERMS_MAX);
     vector = add_term(b, term);
     if (!vector)
-        return no_memory(err);
+        return model_no_memory(err);
     for (uint32_t i = 0; i < m->dim; i++) {
         anx_text word = next_word(line);
 
@@ -296,7 +303,7 @@ parse_text(anx_text rest, struct model **out, anx_error *err)
     bool is_first = true;
 
     if (!b.model)
-        return no_memory(err);
+        return model_no_memory(err);
     while (st == ANX_OK && next_line(&rest, &line)) {
         size_t n_word = b.model->dim == 0 ? count_words(line) : 2;
 
@@ -325,7 +332,7 @@ model_from_rows(anx_text terms, const float *rows, size_t n, size_t dim, struct 
 
     *out = NULL;
     if (!b.model)
-        return no_memory(err);
+        return model_no_memory(err);
     if (dim == 0 || dim > MODEL_DIM_MAX)
         st = anx_fail(err, ANX_E_LIMIT, "vectors have %zu components, not 1 to %d", dim, MODEL_DIM_MAX);
     b.model->dim = (uint32_t) dim;
@@ -339,7 +346,7 @@ model_from_rows(anx_text terms, const float *rows, size_t n, size_t dim, struct 
                 err);
         vector = add_term(&b, term);
         if (!vector)
-            st = no_memory(err);
+            st = model_no_memory(err);
         else
             memcpy(vector, rows + (b.model->n - 1) * dim, dim * sizeof(float));
     }
@@ -348,78 +355,14 @@ model_from_rows(anx_text terms, const float *rows, size_t n, size_t dim, struct 
     return finish(&b, out, st, err);
 }
 
-/* ---- The compact form ---- */
-
-static uint64_t
-sum_of(const uint8_t *bytes, size_t offsets_and_terms)
-{
-    anx_hasher *hasher = anx_hasher_create();
-    uint64_t sum = 0;
-
-    if (!hasher)
-        return 0;
-    anx_hasher_update(hasher, bytes, HEAD_SIZE - 8);
-    anx_hasher_update(hasher, bytes + HEAD_SIZE, offsets_and_terms);
-    sum = anx_hasher_digest(hasher);
-    anx_hasher_destroy(hasher);
-    return sum ? sum : 1;
-}
-
-static size_t
-align(size_t size)
-{
-    return (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static anx_status
-parse_compact(const uint8_t *bytes, size_t size, struct model **out, anx_error *err)
-{
-    anx_reader r = anx_reader_init(bytes + sizeof(magic), size - sizeof(magic));
-    uint64_t n = anx_read_u64(&r), dim = anx_read_u64(&r), terms_size = anx_read_u64(&r),
-             sum = anx_read_u64(&r);
-    uint64_t last = 0;
-    size_t vectors_at;
-    struct model *m;
-    anx_status st;
-
-    if (r.failed || n == 0 || n > MODEL_TERMS_MAX || dim == 0 || dim > MODEL_DIM_MAX || terms_size > size ||
-        (n + 1) * 8 > size)
-        return anx_fail(err, ANX_E_CORRUPT, "the head of the file of term vectors is damaged");
-    vectors_at = align(HEAD_SIZE + (size_t) (n + 1) * 8 + (size_t) terms_size);
-    if (vectors_at > size || (size - vectors_at) / sizeof(float) / dim < n)
-        return anx_fail(err, ANX_E_CORRUPT, "the file of term vectors is cut short: %zu bytes", size);
-    if (sum_of(bytes, (size_t) (n + 1) * 8 + (size_t) terms_size) != sum)
-        return anx_fail(err, ANX_E_CHECKSUM, "the terms in the file of term vectors are damaged");
-    for (size_t i = 0; i <= n; i++) {
-        uint64_t offset = anx_load_le(bytes + HEAD_SIZE + 8 * i, 8);
-
-        if (offset < last || offset > terms_size)
-            return anx_fail(err, ANX_E_CORRUPT, "term %zu of the file of term vectors is damaged", i);
-        last = offset;
-    }
-    m = anx_alloc_zeroed(NULL, 1, sizeof(*m));
-    if (!m)
-        return no_memory(err);
-    m->n = (size_t) n;
-    m->dim = (uint32_t) dim;
-    m->offsets = bytes + HEAD_SIZE;
-    m->terms = (const char *) bytes + HEAD_SIZE + (size_t) (n + 1) * 8;
-    m->vectors = (const float *) (const void *) (bytes + vectors_at);
-    st = index_terms(m, err);
-    if (st != ANX_OK) {
-        model_close(m);
-        return st;
-    }
-    *out = m;
-    return ANX_OK;
-}
+/* ---- Files ---- */
 
 anx_status
 model_parse(const void *bytes, size_t size, struct model **out, anx_error *err)
 {
     *out = NULL;
-    if (size >= HEAD_SIZE && memcmp(bytes, magic, sizeof(magic)) == 0)
-        return parse_compact(bytes, size, out, err);
+    if (compact_is(bytes, size))
+        return compact_parse(bytes, size, out, err);
     return parse_text((anx_text) { bytes, size }, out, err);
 }
 
@@ -456,53 +399,6 @@ model_open(const char *path, struct model **out, anx_error *err)
     if (st != ANX_OK)
         anx_error_context(err, "%s", path);
     return st;
-}
-
-static bool
-write_all(const struct model *model, FILE *file)
-{
-    uint64_t terms_size = anx_load_le(model->offsets + 8 * model->n, 8);
-    size_t n_offset = (model->n + 1) * 8, used = HEAD_SIZE + n_offset + (size_t) terms_size;
-    static const uint8_t zeros[ALIGNMENT];
-    uint8_t *head = anx_alloc_bytes(NULL, used);
-    bool ok;
-
-    if (!head)
-        return false;
-    memcpy(head, magic, sizeof(magic));
-    anx_store_le(head + 8, model->n, 8);
-    anx_store_le(head + 16, model->dim, 8);
-    anx_store_le(head + 24, terms_size, 8);
-    memcpy(head + HEAD_SIZE, model->offsets, n_offset);
-    if (terms_size > 0)
-        memcpy(head + HEAD_SIZE + n_offset, model->terms, (size_t) terms_size);
-    anx_store_le(head + 32, sum_of(head, n_offset + (size_t) terms_size), 8);
-    ok = fwrite(head, 1, used, file) == used &&
-         fwrite(zeros, 1, align(used) - used, file) == align(used) - used &&
-         fwrite(model->vectors, (size_t) model->dim * sizeof(float), model->n, file) == model->n;
-    anx_free(NULL, head);
-    return ok && fflush(file) == 0 && fsync(fileno(file)) == 0;
-}
-
-anx_status
-model_write(const struct model *model, const char *path, anx_error *err)
-{
-    char part[4096];
-    FILE *file;
-    bool ok;
-
-    if (snprintf(part, sizeof(part), "%s.part", path) >= (int) sizeof(part))
-        return anx_fail(err, ANX_E_INVALID, "the path %s is too long", path);
-    file = fopen(part, "wb");
-    if (!file)
-        return anx_fail(err, ANX_E_IO, "cannot write %s: %s", part, strerror(errno));
-    errno = 0;
-    ok = write_all(model, file);
-    ok = fclose(file) == 0 && ok;
-    if (ok && rename(part, path) == 0)
-        return ANX_OK;
-    (void) unlink(part);
-    return anx_fail(err, ANX_E_IO, "cannot write %s: %s", path, errno ? strerror(errno) : "out of memory");
 }
 
 /* ---- Texts ---- */
@@ -699,15 +595,11 @@ model_text_finish(struct model_text *text, float *out)
 
     memset(out, 0, dim * sizeof(*out));
     for (size_t i = 0; i < n; i++) {
-        const float *vector = model->vectors + text->known[i].row * dim;
         double weight = 1 + log((double) text->known[i].count);
-        float w;
 
         if (text->weights == MODEL_ZIPF)
             weight *= rank_weight(model, text->known[i].row);
-        w = (float) weight;
-        for (size_t j = 0; j < dim; j++)
-            out[j] += w * vector[j];
+        model_add_vector(model, text->known[i].row, (float) weight, out);
     }
     for (size_t j = 0; j < dim; j++)
         length += (double) out[j] * (double) out[j];

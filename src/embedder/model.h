@@ -12,9 +12,14 @@
  *     .vec      text: an optional first line "terms dimension", then lines "term number number ..."
  * (word2vec, GloVe, fastText). A line with another number of components ends the reading with an error.
  *
- *     compact   what model_write makes: mapped, not read; byte order of the machine, little-endian only.
- *               "ANXTERM1", terms n, dimension, bytes of terms, sum of head and terms (8 bytes each); n + 1
- *               offsets of 8 bytes; the terms; zeros up to a multiple of 64; n * dimension floats.
+ *     compact   what model_write makes: mapped, not read; little-endian. "ANXTERM1", then 8 bytes each: terms
+ *               n, dimension, bytes of terms, sum of all before the zeros but itself; n + 1 offsets of 8
+ *               bytes; the terms; zeros up to a multiple of 64; n * dimension floats.
+ *
+ *     i8        the same in an eighth to a quarter of the space: "ANXTERM2", the same four numbers, then the
+ *               number of rows; n + 1 offsets of 4 bytes; the row of each term's vector, 4 bytes (terms with
+ *               the same vector share one); the terms; zeros up to a multiple of 64; a float for each row,
+ *               its scale; rows * dimension signed bytes, each a component divided by the scale.
  *
  * Threads: a model may be used by any number at once. */
 #ifndef ANX_EMBEDDER_MODEL_H
@@ -31,6 +36,7 @@ enum { MODEL_DIM_MAX = 65535, MODEL_TERM_MAX = 1024 };
 #define MODEL_TERMS_MAX ((size_t) 1 << 30)
 
 enum model_weights { MODEL_TF, MODEL_ZIPF };
+enum model_form { MODEL_F32, MODEL_I8, MODEL_FORMS };
 
 /* Finds the format by content. ANX_E_IO, ANX_E_CORRUPT (says where), ANX_E_LIMIT, ANX_E_NOMEM. */
 ANX_NODISCARD anx_status model_open(const char *path, struct model **out, anx_error *err);
@@ -40,8 +46,10 @@ ANX_NODISCARD anx_status model_parse(const void *bytes, size_t size, struct mode
 ANX_NODISCARD anx_status model_from_rows(anx_text terms, const float *rows, size_t n, size_t dim,
                                          struct model **out, anx_error *err);
 void model_close(struct model *model); /* NULL is fine */
-/* ANX_E_IO. The file appears whole or not at all. */
-ANX_NODISCARD anx_status model_write(const struct model *model, const char *path, anx_error *err);
+/* A compact file. ANX_E_IO, ANX_E_LIMIT, ANX_E_NOMEM. It appears whole or not at all. MODEL_I8 loses
+ * precision: the error of a component is at most 1/254 of the largest one of its vector. */
+ANX_NODISCARD anx_status model_write(const struct model *model, enum model_form form, const char *path,
+                                     anx_error *err);
 size_t model_terms(const struct model *model);
 uint32_t model_dim(const struct model *model);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -403,6 +404,101 @@ texts_become_vectors(void **state)
 }
 
 static void
+embed(const struct model *model, const char *words, float *out)
+{
+    struct model_text *text = model_text_create(model, MODEL_TF);
+
+    assert_true(model_text_add(text, anx_text_of(words)));
+    (void) model_text_finish(text, out);
+    model_text_destroy(text);
+}
+
+/* Both compact forms, from a text and from each other: the same terms, nearly the same vectors. */
+static void
+models_are_converted(void **state)
+{
+    static const char vec[] =
+        "red 1 -0.25 0.004\nreds 1 -0.25 0.004\nfox 0 100 50\nnone 0 0 0\nwolf -3e-5 1e-5 0\n";
+    static const char *const words[] = { "red", "reds", "fox", "none", "wolf", "reds fox", "blue" };
+    static const struct {
+        enum model_form first, then;
+        size_t size;
+        double error;
+    } rows[] = {
+        { MODEL_F32, MODEL_F32, 128 + 5 * 12, 0 },
+        { MODEL_F32, MODEL_I8, 128 + 4 * (4 + 3), 0.006 },
+        { MODEL_I8, MODEL_I8, 128 + 4 * (4 + 3), 0.006 },
+        { MODEL_I8, MODEL_F32, 128 + 5 * 12, 0.006 },
+    };
+    char path[64] = "/tmp/anx-model-XXXXXX";
+    struct model *original;
+
+    (void) state;
+    assert_int_equal(model_parse(vec, sizeof(vec) - 1, &original, NULL), ANX_OK);
+    close(mkstemp(path));
+    for (size_t i = 0; i < ANX_COUNT_OF(rows); i++) {
+        struct model *one, *two;
+        struct stat info;
+
+        assert_int_equal(model_write(original, rows[i].first, path, NULL), ANX_OK);
+        assert_int_equal(model_open(path, &one, NULL), ANX_OK);
+        assert_int_equal(model_write(one, rows[i].then, path, NULL), ANX_OK);
+        assert_int_equal(model_open(path, &two, NULL), ANX_OK);
+        assert_int_equal(stat(path, &info), 0);
+        assert_int_equal(info.st_size, rows[i].size);
+        assert_int_equal(model_terms(two), 5);
+        for (size_t j = 0; j < ANX_COUNT_OF(words); j++) {
+            float want[3], got[3];
+
+            embed(original, words[j], want);
+            embed(two, words[j], got);
+            for (int c = 0; c < 3; c++)
+                if (fabs((double) want[c] - (double) got[c]) > rows[i].error)
+                    fail_msg("row %zu, \"%s\": %.9g instead of %.9g", i, words[j], (double) got[c],
+                             (double) want[c]);
+        }
+        model_close(one);
+        model_close(two);
+    }
+    (void) unlink(path);
+    model_close(original);
+}
+
+/* A file whose numbers were changed is refused, cut off anywhere too. */
+static void
+damaged_models_are_refused(void **state)
+{
+    static const char vec[] = "red 1 0\nreds 1 0\nfox 0 1\n";
+
+    (void) state;
+    for (int form = 0; form < MODEL_FORMS; form++) {
+        char path[64] = "/tmp/anx-model-XXXXXX";
+        uint8_t bytes[512];
+        struct model *model;
+        size_t size;
+        FILE *file;
+
+        assert_int_equal(model_parse(vec, sizeof(vec) - 1, &model, NULL), ANX_OK);
+        close(mkstemp(path));
+        assert_int_equal(model_write(model, (enum model_form) form, path, NULL), ANX_OK);
+        model_close(model);
+        file = fopen(path, "rb");
+        size = fread(bytes, 1, sizeof(bytes), file);
+        fclose(file);
+        (void) unlink(path);
+        for (size_t cut = 0; cut < size; cut++)
+            assert_int_not_equal(model_parse(bytes, cut, &model, NULL), ANX_OK);
+        for (size_t at = 0; at < 64; at++) {
+            bytes[at] ^= 0x41;
+            assert_int_not_equal(model_parse(bytes, size, &model, NULL), ANX_OK);
+            bytes[at] ^= 0x41;
+        }
+        assert_int_equal(model_parse(bytes, size, &model, NULL), ANX_OK);
+        model_close(model);
+    }
+}
+
+static void
 requests_are_answered(void **state)
 {
     static const char vec[] = "red 1 0\nfox 0 1\n";
@@ -452,6 +548,8 @@ main(void)
         cmocka_unit_test(numbers_are_read_exactly),
         cmocka_unit_test(models_are_read),
         cmocka_unit_test(texts_become_vectors),
+        cmocka_unit_test(models_are_converted),
+        cmocka_unit_test(damaged_models_are_refused),
         cmocka_unit_test(requests_are_answered),
     };
 
