@@ -66,6 +66,13 @@ anx_pg_define_options(void)
     add_string_reloption(option_kind, "_experimental_index_path", "No longer supported", NULL, NULL, lock);
 }
 
+/* Fields by name: newer servers have more of them. */
+static relopt_parse_elt
+parse_element(const char *name, relopt_type type, size_t offset)
+{
+    return (relopt_parse_elt){ .optname = name, .opttype = type, .offset = (int) offset };
+}
+
 bytea *
 anx_pg_parse_options(Datum reloptions, bool validate)
 {
@@ -73,14 +80,12 @@ anx_pg_parse_options(Datum reloptions, bool validate)
     int n = 0;
 
     for (size_t i = 0; i < ANX_COUNT_OF(int_options); i++)
-        table[n++] = (relopt_parse_elt){ int_options[i].name, RELOPT_TYPE_INT, (int) int_options[i].offset };
+        table[n++] = parse_element(int_options[i].name, RELOPT_TYPE_INT, int_options[i].offset);
     for (size_t i = 0; i < ANX_COUNT_OF(bool_options); i++)
-        table[n++] =
-            (relopt_parse_elt){ bool_options[i].name, RELOPT_TYPE_BOOL, (int) bool_options[i].offset };
-    table[n++] = (relopt_parse_elt){ "quant_bits", RELOPT_TYPE_ENUM,
-                                     (int) offsetof(struct anx_pg_options, quant_bits) };
-    table[n++] = (relopt_parse_elt){ "_experimental_index_path", RELOPT_TYPE_STRING,
-                                     (int) offsetof(struct anx_pg_options, path_offset) };
+        table[n++] = parse_element(bool_options[i].name, RELOPT_TYPE_BOOL, bool_options[i].offset);
+    table[n++] = parse_element("quant_bits", RELOPT_TYPE_ENUM, offsetof(struct anx_pg_options, quant_bits));
+    table[n++] = parse_element("_experimental_index_path", RELOPT_TYPE_STRING,
+                               offsetof(struct anx_pg_options, path_offset));
     return build_reloptions(reloptions, validate, option_kind, sizeof(struct anx_pg_options), table, n);
 }
 

@@ -70,6 +70,13 @@
 #endif
 #endif
 
+/* Vacuum's pause, which learned in 18 who asks. */
+#if PG_VERSION_NUM >= 180000
+#define ANX_PG_VACUUM_DELAY() vacuum_delay_point(false)
+#else
+#define ANX_PG_VACUUM_DELAY() vacuum_delay_point()
+#endif
+
 /* What later versions ask of an access method. */
 static inline void
 anx_pg_am_newer_fields(IndexAmRoutine *am)

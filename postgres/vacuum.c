@@ -167,7 +167,7 @@ clean_tuples(struct vacuum *v, struct idset *chained)
         Buffer buffer;
         bool is_dirty;
 
-        vacuum_delay_point();
+        ANX_PG_VACUUM_DELAY();
         buffer = pages_read(v->index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
         is_dirty = has_work(v, BufferGetPage(buffer), first, end);
         if (!is_dirty)
@@ -236,7 +236,7 @@ clean_chains(struct vacuum *v, const struct idset *chained)
         if (chained->place[i] == IDSET_NONE)
             continue;
         for (slot = (uint32) chained->place[i]; slot != PAGES_SLOT_NONE; slot = clean_link(v, slot))
-            vacuum_delay_point();
+            ANX_PG_VACUUM_DELAY();
     }
 }
 
@@ -261,7 +261,7 @@ collect_dead(struct vacuum *v)
         uint32 end = Min(first + v->meta.slots_per_page, v->meta.n_slot);
         Buffer buffer;
 
-        vacuum_delay_point();
+        ANX_PG_VACUUM_DELAY();
         buffer = pages_read(v->index, pages_block(&v->meta, first), BUFFER_LOCK_SHARE, PAGE_SLOTS);
         for (uint32 slot = first; slot < end; slot++) {
             struct slot *s = pages_slot(&v->meta, BufferGetPage(buffer), slot);
@@ -439,7 +439,7 @@ repair(struct vacuum *v)
     v->linked = MemoryContextAllocExtended(v->context, (v->meta.n_slot / 64 + 1) * sizeof(uint64),
                                            MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
     for (uint32 first = 0; first < v->meta.n_slot; first += v->meta.slots_per_page) {
-        vacuum_delay_point();
+        ANX_PG_VACUUM_DELAY();
         repair_page(v, first, Min(first + v->meta.slots_per_page, v->meta.n_slot));
     }
     repair_entries(v);
@@ -449,7 +449,7 @@ repair(struct vacuum *v)
     for (uint32 slot = 0; slot < v->meta.n_slot; slot++) {
         if (has_bit(v->linked, slot) || has_bit(v->dead, slot))
             continue;
-        vacuum_delay_point();
+        ANX_PG_VACUUM_DELAY();
         link_again(v, slot);
     }
 }
