@@ -205,8 +205,11 @@ typedef struct anx_search_params {
     size_t threads; /* over several queries; 0: one. With RX_IVF_MT=1 in the environment at create, ivf also
                        splits a single query (no filter, lists long enough to pay for it); then 0 means all
                        the index's threads */
+    size_t within; /* anx_index_search on hnsw with a filter: only rows that are among the `within` nearest of
+                      all rows, those that do not pass included; far cheaper than a search for that many;
+                      0: no such limit. Ignored without a filter; other kinds and calls refuse it. */
 } anx_search_params;
-#define ANX_SEARCH_PARAMS_INIT { 0, 0, 0.0f, false, 0, 0, 0, 0, 0 }
+#define ANX_SEARCH_PARAMS_INIT { 0, 0, 0.0f, false, 0, 0, 0, 0, 0, 0 }
 
 /* Where answers go. Both arrays are the caller's, [n_query * k]. A short answer is padded with ANX_LABEL_NONE
  * and +infinity. */

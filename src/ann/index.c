@@ -297,7 +297,18 @@ index_search_resolve(const anx_index *index, const anx_search_params *given, anx
         return anx_fail(err, ANX_E_INVALID, "radius is NaN, must be a number");
     if (out->filter && !out->filter->bitmap && !out->filter->accept)
         return anx_fail(err, ANX_E_INVALID, "filter has neither a bitmap nor an accept function");
+    if (out->within > 0 && index->params.kind != ANX_INDEX_HNSW)
+        return anx_fail(err, ANX_E_UNSUPPORTED, "within is %zu, which is for hnsw indexes, not for %s",
+                        out->within, anx_index_kind_name(index->params.kind));
     return ANX_OK;
+}
+
+static anx_status
+refuse_within(const anx_search_params *params, const char *call, anx_error *err)
+{
+    return params->within == 0 ? ANX_OK
+                               : anx_fail(err, ANX_E_UNSUPPORTED, "within is %zu, must be 0 for %s",
+                                          params->within, call);
 }
 
 anx_status
@@ -308,6 +319,8 @@ anx_index_search_range(const anx_index *index, const anx_search_params *params, 
     anx_status st = index_search_resolve(index, params, &resolved, err);
 
     list->n = 0;
+    if (st == ANX_OK)
+        st = refuse_within(&resolved, "a range search", err);
     if (st == ANX_OK && !resolved.has_radius)
         st = anx_fail(err, ANX_E_INVALID, "has_radius is false, a range search needs a radius");
     if (st == ANX_OK)
@@ -323,6 +336,8 @@ anx_iter_open(const anx_index *index, const anx_search_params *params, const voi
     anx_status st = index_search_resolve(index, params, &resolved, err);
 
     *out = NULL;
+    if (st == ANX_OK)
+        st = refuse_within(&resolved, "an iterator", err);
     if (st == ANX_OK)
         st = rows_check(index->params.scalar, index->params.dim, 1, query, err);
     return st == ANX_OK ? index->ops->iter_open(index, &resolved, query, out, err) : st;

@@ -325,8 +325,8 @@ hybrid_run(struct exec *x, struct part *part, size_t need, struct hits *out)
     anx_status st = ANX_OK;
 
     if (part->knn.query)
-        st = vector_search(part->knn.index->vector, part->knn.query, NULL, x->session, x->arena, &knn, &n_knn,
-                           x->err);
+        st = vector_search(part->knn.index->vector, part->knn.query, NULL, 0, x->session, x->arena, &knn,
+                           &n_knn, x->err);
     if (st == ANX_OK)
         st = fulltext_search(x, part->text.index, part->text.query, &part->text.found);
     if (st != ANX_OK)

@@ -69,11 +69,13 @@ struct vector_hit {
     float rank; /* as users see it: squared distance, dot product, cosine similarity */
 };
 /* The k nearest (or all inside the radius), best first, equal ranks by row id; each row once (its best
- * vector; array fields may so give fewer than k). allowed: NULL or the only rows that may be returned. Checks
- * the parameters and gives the errors of KNN conditions. hits from the arena. */
+ * vector; array fields may so give fewer than k). allowed: NULL or the only rows that may be returned; then
+ * within, if not 0 (hnsw, no arrays), leaves only those among the `within` nearest of all rows. Checks the
+ * parameters and gives the errors of KNN conditions. hits from the arena. */
 ANX_NODISCARD anx_status vector_search(const struct vector_index *index, const struct query_knn *knn,
-                                       const roaring_bitmap_t *allowed, const struct db_session *session,
-                                       anx_arena *arena, struct vector_hit **hits, size_t *n, anx_error *err);
+                                       const roaring_bitmap_t *allowed, size_t within,
+                                       const struct db_session *session, anx_arena *arena,
+                                       struct vector_hit **hits, size_t *n, anx_error *err);
 /* Next nearest without a limit (streaming search); hnsw only. */
 struct vector_stream;
 ANX_NODISCARD anx_status vector_stream_open(const struct vector_index *index, const struct query_knn *knn,

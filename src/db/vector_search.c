@@ -306,8 +306,8 @@ search_range(struct search *s, anx_arena *arena, anx_error *err)
 
 anx_status
 vector_search(const struct vector_index *index, const struct query_knn *knn, const roaring_bitmap_t *allowed,
-              const struct db_session *session, anx_arena *arena, struct vector_hit **hits, size_t *n,
-              anx_error *err)
+              size_t within, const struct db_session *session, anx_arena *arena, struct vector_hit **hits,
+              size_t *n, anx_error *err)
 {
     struct search s = { .index = index, .knn = knn, .session = session };
     struct vector_filter filter = { 0 };
@@ -320,6 +320,7 @@ vector_search(const struct vector_index *index, const struct query_knn *knn, con
     if (st != ANX_OK)
         return st;
     set_params(&s, allowed ? &filter : NULL);
+    s.params.within = within;
     /* Arrays inside of a radius: k counts documents, so all are needed first. */
     if (s.has_radius && (!knn->has_k || index->is_array))
         st = search_range(&s, arena, err);

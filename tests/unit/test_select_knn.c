@@ -2,6 +2,8 @@
  * mistake. */
 #include "test_select_fixture.h"
 
+#include "base/rng.h"
+
 enum { N_STREAM = 500 };
 
 static const char t_definition[] =
@@ -170,6 +172,58 @@ a_filter_by_bitmap_gives_the_same_rows(void **state)
     assert_string_equal(many, "1,3,5,7");
 }
 
+/* With a selective filter and a large k the rows that pass are found first, and then their places among all;
+ * an exact index takes the k nearest first. Components are bytes, so that ranks of both are exact. */
+static void
+a_selective_filter_gives_the_rows_of_an_exact_index(void **state)
+{
+    static const char definition[] =
+        "{\"name\":\"big\",\"indexes\":["
+        INDEX_WITH("id", "int", "hash", "\"is_pk\":true") ","
+        INDEX("r", "int", "tree") ","
+        VECTOR_INDEX("b", "vec_bf", "6", "l2") ","
+        VECTOR_INDEX("h", "hnsw", "6", "l2")
+        "]}";
+    static const char *const tails[] = { "LIMIT 10", "LIMIT 1000", "LIMIT 7 OFFSET 20" };
+    static const char *const filters[] = { "r < 10", "r < 100", "r > 400 AND r < 450", "id > 3900",
+                                           "r < 60 AND id < 2000" };
+    char want[8192], got[8192], sql[512];
+    anx_rng rng = anx_rng_seed(11);
+    size_t n_row = 0;
+    anx_buffer documents;
+
+    anx_buffer_init(&documents, NULL, 1 << 22);
+    for (int i = 0; i < 4000; i++) {
+        unsigned v[6];
+
+        for (int j = 0; j < 6; j++)
+            v[j] = anx_rng_below(&rng, 256);
+        anx_buffer_printf(
+            &documents, "{\"id\":%d,\"r\":%d,\"b\":[%u,%u,%u,%u,%u,%u],\"h\":[%u,%u,%u,%u,%u,%u]}", i,
+            i * 7919 % 1000, v[0], v[1], v[2], v[3], v[4], v[5], v[0], v[1], v[2], v[3], v[4], v[5]);
+    }
+    anx_buffer_char(&documents, '\0');
+    fixture_namespace(*state, definition, "big", documents.data);
+    anx_buffer_fini(&documents);
+    for (int i = 0; i < 120; i++) {
+        const char *filter = filters[i % 5], *tail = tails[i / 5 % 3];
+        unsigned k = 300 + 450 * (unsigned) (i % 8), q[3];
+
+        for (int j = 0; j < 3; j++)
+            q[j] = anx_rng_below(&rng, 256);
+        snprintf(sql, sizeof(sql), "SELECT id FROM big WHERE %s AND KNN(b, [%u,%u,%u,%u,%u,%u], k=%u) %s",
+                 filter, q[0], q[1], q[2], q[2], q[1], q[0], k, tail);
+        fixture_ids(*state, sql, want, sizeof(want));
+        snprintf(sql, sizeof(sql), "SELECT id FROM big WHERE %s AND KNN(h, [%u,%u,%u,%u,%u,%u], k=%u%s) %s",
+                 filter, q[0], q[1], q[2], q[2], q[1], q[0], k, i % 2 ? ", ef=4000" : "", tail);
+        fixture_ids(*state, sql, got, sizeof(got));
+        if (strcmp(want, got) != 0)
+            fail_msg("%s gives %s, expected %s", sql, got, want);
+        n_row += strlen(got);
+    }
+    assert_true(n_row > 5000);
+}
+
 static void
 mistakes_are_named(void **state)
 {
@@ -234,6 +288,7 @@ main(void)
         cmocka_unit_test(ranks_are_printed_last),
         cmocka_unit_test(streams_go_on_until_enough_pass),
         cmocka_unit_test(a_filter_by_bitmap_gives_the_same_rows),
+        cmocka_unit_test(a_selective_filter_gives_the_rows_of_an_exact_index),
         cmocka_unit_test(mistakes_are_named),
     };
 

@@ -195,8 +195,8 @@ ask(struct world *w)
     knn.radius = (double) radius;
     knn.has_k = !with_radius || anx_rng_below(&w->rng, 2);
     knn.k = knn.has_k ? k : 0;
-    assert_int_equal(vector_search(w->v, &knn, with_filter ? allowed : NULL, NULL, w->arena, &hits, &n, &err),
-                     ANX_OK);
+    assert_int_equal(
+        vector_search(w->v, &knn, with_filter ? allowed : NULL, 0, NULL, w->arena, &hits, &n, &err), ANX_OK);
     model_search(w, query, with_radius ? &radius : NULL, with_filter ? allowed : NULL, &want);
     if (w->setup->is_array)
         model_reduce(&want, knn.has_k && !with_radius ? k : SIZE_MAX);
@@ -421,7 +421,7 @@ parameters_are_checked(void **state)
         world_init(&w, &setups[bad[i].setup]);
         knn.vector = query;
         knn.dim = bad[i].dim;
-        assert_int_equal(vector_search(w.v, &knn, NULL, NULL, w.arena, &hits, &n, &err), bad[i].status);
+        assert_int_equal(vector_search(w.v, &knn, NULL, 0, NULL, w.arena, &hits, &n, &err), bad[i].status);
         assert_string_equal(err.message, bad[i].text);
         world_fini(&w);
     }

@@ -12,6 +12,7 @@
 #include "ann/hnsw/filter.h"
 
 #include "ann/hnsw/level0.h"
+#include "ann/hnsw/rank.h"
 #include "base/error.h"
 
 /* Costs relative to one distance in a walk, measured on 300,000 x 128: a row of a scan by bitmap; a label
@@ -260,33 +261,31 @@ walk_passing(struct hit_taker *t, const struct space_query *query, size_t want, 
     return ANX_OK;
 }
 
-anx_status
-filter_search(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
-              size_t k, struct top_k *top, anx_error *err)
+static anx_status
+find_passing(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+             const struct space_query *code_query, size_t k, struct top_k *top, anx_error *err)
 {
     size_t n = atomic_load_explicit(&g->n_slot, memory_order_acquire);
     double passing = estimate_passing(g, params->filter), share = passing / (double) (n ? n : 1);
     double scan = params->filter->bitmap ? passing * SCAN_COST : (double) n * ASK_COST + passing;
     size_t margin = 6 + (params->ef > k ? params->ef - k : 0), want, list;
     double hops = HOPS_PER_PASSING * (double) k / (share < 1 ? share : 1) + (double) margin;
-    struct space_query code_query;
 
-    search_make_query(g, s, query, &code_query);
     want = (size_t) (hops * (share < 1 ? share : 1)) + 1;
     for (list = (size_t) (hops * LIST_SLACK);; list *= 2) {
         struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top,
-                               .is_exact = code_query.is_exact };
+                               .is_exact = code_query->is_exact };
         struct walk w;
         bool is_enough = false;
         anx_status st;
 
         top->n = 0;
         if ((double) list / LIST_SLACK * WALK_DISTANCES > scan || list > EF_WALK_MAX || list >= n)
-            return filter_scan(g, s, &code_query, &t, k, err);
-        st = walk_passing(&t, &code_query, want, list, &w, &is_enough, err);
+            return filter_scan(g, s, code_query, &t, k, err);
+        st = walk_passing(&t, code_query, want, list, &w, &is_enough, err);
         if (st != ANX_OK)
             return st;
-        take_passing(&t, &w, code_query.is_exact ? k : k + RERANK_MORE);
+        take_passing(&t, &w, code_query->is_exact ? k : k + RERANK_MORE);
         if (t.status != ANX_OK)
             return anx_fail(err, t.status, "could not allocate room for copies");
         /* Passing rows that were found and not taken lie outside the radius, and so does all that is farther.
@@ -294,4 +293,18 @@ filter_search(const struct graph *g, struct scratch *s, const anx_search_params 
         if (t.n_taken >= k || (params->has_radius && (is_enough || (w.n == list && is_beyond(&t, &w)))))
             return ANX_OK;
     }
+}
+
+anx_status
+filter_search(const struct graph *g, struct scratch *s, const anx_search_params *params, const void *query,
+              size_t k, struct top_k *top, anx_error *err)
+{
+    struct space_query code_query;
+    anx_status st;
+
+    search_make_query(g, s, query, &code_query);
+    st = find_passing(g, s, params, query, &code_query, k, top, err);
+    if (st == ANX_OK && params->within > 0)
+        st = rank_cut(g, s, params, query, &code_query, top, err);
+    return st;
 }

@@ -7,6 +7,7 @@
 
 #include "ann/hnsw/filter.h"
 #include "ann/hnsw/level0.h"
+#include "ann/hnsw/rank.h"
 #include "base/error.h"
 
 #define WALK_NAME search_walk
@@ -270,6 +271,8 @@ hnsw_search(const anx_index *index, const anx_search_params *params, const void 
         struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = &top };
 
         st = scan(&t, NULL, err);
+        if (st == ANX_OK && params->filter && params->within > 0)
+            st = rank_cut(g, s, params, query, NULL, &top, err);
     } else if (params->filter) {
         st = filter_search(g, s, params, query, k, &top, err);
     } else {
