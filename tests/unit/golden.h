@@ -86,19 +86,19 @@ golden_each(const char *topic, void (*each)(void *context, const struct golden_s
     return n;
 }
 
-/* Calls each for every example of docs/sql.md in the language given ("sql": a line each, "json": a block
- * each); returns their number. */
+/* Calls each for every example of docs/sql.md in the language given ("sql": a line each, "json": a query as a
+ * block each); returns their number. */
 static inline size_t
 manual_each(const char *language, void (*each)(anx_text example))
 {
     const char *root = getenv("ANX_SOURCE_ROOT");
-    char path[512], fence[16], line[1024], block[8192] = "";
+    char path[512], fence[32], line[1024], block[8192] = "";
     size_t n = 0;
     FILE *file;
     bool is_inside = false, is_whole = strcmp(language, "json") == 0;
 
     snprintf(path, sizeof(path), "%s/docs/sql.md", root ? root : ".");
-    snprintf(fence, sizeof(fence), "```%s\n", language);
+    snprintf(fence, sizeof(fence), "```%s\n", is_whole ? "json query shop" : language);
     file = fopen(path, "r");
     assert_non_null(file);
     while (fgets(line, sizeof(line), file)) {
