@@ -134,7 +134,7 @@ async function queryView(root, signal, params, query) {
         try {
             const { data } = await call("POST", `/api/v1/query/convert/${mode === "dsl" ? "sql?to=dsl" : "dsl?to=sql"}`, text, signal);
 
-            queryState.text = mode === "dsl" ? jsonLines(printJson(data.dsl ?? data), false).join("\n") : data.sql ?? String(data);
+            queryState.text = mode === "dsl" ? jsonLines(printJson(brief(data.query)), false).join("\n") : data.query;
         } catch {
             /* not a query of the other language: it stays what it is */
         }
@@ -209,6 +209,14 @@ async function queryView(root, signal, params, query) {
         show(results, resultCard(result, queryState.db));
     }
     return "Query";
+}
+
+/* A DSL query without what is the default anyway. */
+function brief(query) {
+    const usual = { limit: -1, offset: 0, req_total: "disabled", type: "select" };
+
+    return Object.fromEntries(Object.entries(query).filter(([key, value]) =>
+        value !== false && value !== usual[key] && !(Array.isArray(value) && value.length === 0)));
 }
 
 /* The place of an error in the editor's text: the server saw it trimmed, with EXPLAIN before it. */

@@ -195,7 +195,7 @@ function hitRow(def, index, doc, rank) {
             rest.slice(0, 4).map(([name, value]) => [h("span.chip", { title: name }, `${name === "section" ? "" : name + " "}${String(value).slice(0, 60)}`), " "])),
         rank ? h("div.rank", { title: isRising(index) ? "larger is nearer" : "smaller is nearer" }, rankText(r), h("div.meter", null, fill)) : h("span"),
         h("span.text", null, text.slice(0, 240)),
-        h("div.acts", null, key !== undefined && h("a.button.small.ghost", { href: likeHref, "aria-label": `More like ${title}` }, icon("near", 14), "More like this")));
+        h("div.acts", null, key !== undefined && h("a.button.small.ghost", { href: likeHref, "aria-label": `More like this: ${title}` }, icon("near", 14), "More like this")));
 }
 
 const rankText = (r) => (typeof r === "number" ? (Math.abs(r) < 1000 ? r.toPrecision(4) : digits(r, 4)) : "–");
