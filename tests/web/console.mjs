@@ -149,11 +149,12 @@ test("query: SQL, JSON, EXPLAIN, errors, history", async () => {
     await scan(page, "explain");
 
     await run("SELECT FACET(place ORDER BY count DESC) FROM animals");
+    await page.getByRole("button", { name: "Table", exact: true }).click();
     await page.getByText("facet(place)").waitFor();
     await page.getByLabel("Explain").uncheck();
     await run("SELECT id\nFROM animals\nWHERE legs ! 4");
     await page.getByRole("alert").waitFor();
-    assert.match(await page.getByRole("alert").textContent(), /Error 400.*line: 3/);
+    assert.match(await page.getByRole("alert").textContent(), /Error 400.*'!'/);
     assert.equal((await page.locator(".editor mark").textContent()).trim(), "!");
     await picture(page, "query-error-light");
     await scan(page, "error");

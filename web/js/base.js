@@ -64,7 +64,7 @@ function icon(name, size) {
 function mark() {
     const dot = (cx, cy) => svg("circle", { cx, cy, r: 3, fill: "currentColor" });
 
-    return svg("svg", { viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" },
+    return svg("svg", { class: "mark", viewBox: "0 0 24 24", width: 22, height: 22, "aria-hidden": "true" },
         svg("path", { d: "M5 18 11 5l8 11z", fill: "none", stroke: "currentColor", "stroke-width": 1.6 }),
         dot(5, 18), dot(11, 5), dot(19, 16));
 }

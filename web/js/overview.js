@@ -74,11 +74,11 @@ function databaseCard({ db, error, namespaces }) {
             `${plural(namespaces.length, "namespace")} · ${plural(sum("documents"), "document")} · ${bytes(sum("memory"))}`)),
         h("div.scroll", { tabindex: 0, role: "region", "aria-labelledby": "db-" + db }, h("table.even", null,
             h("thead", null, h("tr", null, h("th", { scope: "col" }, "Namespace"), h("th.right", { scope: "col" }, "Documents"),
-                h("th.right", { scope: "col" }, "Data"), h("th.right", { scope: "col" }, "Indexes"))),
+                h("th.right.wide-only", { scope: "col" }, "Data"), h("th.right", { scope: "col" }, "Indexes"))),
             h("tbody", null, namespaces.map((ns) => h("tr", null,
                 h("td", null, h("a.link", { href: nsHref(db, ns.name) }, ns.name), ns.storage && h("span.chip.bad", null, ns.storage)),
                 h("td.right", null, ns.documents === undefined ? "–" : count(ns.documents)),
-                h("td.right", null, ns.data === undefined ? "–" : bytes(ns.data)),
+                h("td.right.wide-only", null, ns.data === undefined ? "–" : bytes(ns.data)),
                 h("td.right", null, ns.indexes === undefined ? "–" : bytes(ns.indexes))))))));
 }
 

@@ -107,7 +107,7 @@ async function queryView(root, signal, params, query) {
         drawExamples();
     }, "Database")), modes, h("button.ghost.push", { onclick: () => openHistory(recall) }, icon("clock"), "History"));
     if (!queryState.text)
-        queryState.text = starters(tree, queryState.db)[0]?.[1] || "SELECT * FROM #memstats";
+        queryState.text = (await starters(tree, queryState.db, signal))[0][1];
     editor.set(queryState.text, queryState.mode);
     editor.area.addEventListener("input", () => {
         queryState.text = editor.area.value;
@@ -117,9 +117,12 @@ async function queryView(root, signal, params, query) {
         drawResult(queryState.result);
     signal.addEventListener("abort", () => running && running.abort());
 
-    function drawExamples() {
-        show(examples, queryState.mode === "sql" && starters(tree, queryState.db).map(([name, text]) =>
-            h("button.small.ghost", { onclick: () => {
+    async function drawExamples() {
+        const db = queryState.db;
+        const list = queryState.mode === "sql" ? await starters(tree, db, signal).catch(() => []) : [];
+
+        if (db === queryState.db)
+            show(examples, list.map(([name, text]) => h("button.small.ghost", { onclick: () => {
                 queryState.text = text;
                 editor.set(text, "sql");
                 editor.area.focus();
@@ -233,25 +236,29 @@ function shifted(location, asked, text, isExplained) {
         column_start: column(location.line_start, location.column_start), column_end: column(location.line_end, location.column_end) };
 }
 
-/* Queries to begin with, made for what is there. */
-function starters(tree, db) {
-    const here = tree.find((d) => d.db === db);
-    const largest = here && [...here.namespaces].sort((a, b) => (b.documents || 0) - (a.documents || 0))[0];
+/* Queries to begin with, made for what is there: [[name, text], ...]. */
+async function starters(tree, db, signal) {
+    const here = tree.filter((d) => d.db === db);
+    const place = await firstSearch(here, signal);
+    const largest = here.flatMap((d) => d.namespaces).sort((a, b) => (b.documents || 0) - (a.documents || 0))[0];
 
     if (!largest)
-        return [];
-    const ns = named(largest.name);
-    const def = definitions.get(`${db}/${largest.name}`);
+        return [["Memory", "SELECT * FROM #memstats"]];
+    const name = place ? place.def.ns : largest.name;
+    const ns = named(name);
+    const def = definitions.get(`${db}/${name}`);
     const list = [["First documents", `SELECT * FROM ${ns} LIMIT 20`], ["Count", `SELECT COUNT(*) FROM ${ns}`]];
-    const text = def && def.vectors.find(embedderOf);
     const facet = def && def.scalars.find((i) => i.field_type === "string" && i.index_type === "hash" && !TITLES.includes(i.name));
 
-    if (text)
-        list.push(["By meaning", `SELECT *, RANK()\nFROM ${ns}\nWHERE KNN(${named(text.name)}, 'convert video files', k=10)`]);
+    if (place) {
+        const { data } = await sql(db, `SELECT * FROM ${ns} LIMIT 1`, signal);
+        const about = data.items.length ? describe(def, data.items[0]) : { text: "", title: "" };
+
+        list.push(["By meaning", `SELECT *, RANK()\nFROM ${ns}\nWHERE KNN(${named(place.index.name)}, ${quoted((about.text || about.title).slice(0, 80))}, k=10)`]);
+    }
     if (facet)
         list.push(["Facet", `SELECT FACET(${named(facet.name)} ORDER BY count DESC LIMIT 20) FROM ${ns}`]);
-    list.push(["Memory", "SELECT * FROM #memstats"]);
-    return list;
+    return [...list, ["Memory", "SELECT * FROM #memstats"]];
 }
 
 function remember(item) {
@@ -308,7 +315,7 @@ function resultCard(result, db) {
         }
     }
     const n = items.length;
-    const tab = views.some((v) => v[0] === queryState.tab) && !(queryState.tab === "table" && queryState.explain && data.explain && !n) ? queryState.tab : "table";
+    const tab = views.some((v) => v[0] === queryState.tab) ? queryState.tab : "table"; // whoever tunes stays at EXPLAIN
     const card = h("div.card.flush", { "aria-label": "Result", role: "region" }, h("div.over", null, segments("Show as", views, tab, draw),
         h("span.num.small", { role: "status" }, data.updated === undefined ? plural(n, "document") : `${count(data.updated)} changed`,
             data.total_items > n && h("span.soft", null, ` of ${count(data.total_items)}`)),
