@@ -259,16 +259,32 @@ print_copy(struct printer *p, size_t i)
         anx_buffer_varint(p->out, 0);
 }
 
+/* Rows are much alike: room for all of them at once saves moving those that are there when more is needed. */
+static void
+make_room(struct printer *p, size_t n_left, size_t row_size)
+{
+    size_t need;
+
+    if (!__builtin_mul_overflow(n_left, row_size + row_size / 8, &need) && need <= p->how->max &&
+        need <= p->out->max - p->out->size)
+        (void) anx_buffer_reserve(p->out, need);
+}
+
 static anx_status
 print_rows(struct printer *p, size_t n)
 {
     struct exec *x = &p->result->exec;
+    size_t start = p->out->size, max = p->how->max;
 
     for (size_t i = 0; i < n && !p->out->failed && !p->is_beyond && x->status == ANX_OK; i++) {
         if (p->result->ns)
             print_copy(p, i);
         else
             print_hit(p, i);
+        if (p->out->size - start > max)
+            p->out->failed = true;
+        if (i == 0 && n > 1 && !p->out->failed)
+            make_room(p, n - 1, p->out->size - start);
         if (p->how->ends)
             p->how->ends[i] = p->out->size;
         if (!p->result->ns && i % ROWS_PER_CHECK == ROWS_PER_CHECK - 1)
@@ -280,8 +296,8 @@ print_rows(struct printer *p, size_t n)
         return cjson_fail_limit(find_ns(p->result, 0)->names, x->err);
     if (!p->out->failed)
         return ANX_OK;
-    if (p->out->size >= p->out->max / 2)
-        return anx_fail(x->err, ANX_E_LOGIC, "Response is larger than the limit of %zu bytes", p->out->max);
+    if (p->out->size - start >= max / 2)
+        return anx_fail(x->err, ANX_E_LOGIC, "Response is larger than the limit of %zu bytes", max);
     return anx_fail(x->err, ANX_E_NOMEM, "could not allocate memory for a response");
 }
 

@@ -43,9 +43,10 @@ struct result_rows {
     bool with_id, with_ns, with_rank, with_joined;
     bool rank_is_float;   /* 4 bytes; else a varint */
     size_t *ends;         /* NULL, or [count]: becomes where in `out` each row ends */
+    size_t max;           /* bytes of all rows; at most what `out` may grow by */
 };
-/* ANX_E_LIMIT (names or arrays beyond CJSON), ANX_E_LOGIC (larger than out->max), and those of the session.
- */
+/* ANX_E_LIMIT (names or arrays beyond CJSON), ANX_E_LOGIC (larger than how->max), and those of the session.
+ * After a failure `out` holds some of the rows. */
 ANX_NODISCARD anx_status result_print_rows(struct result *result, const struct result_rows *how,
                                            anx_buffer *out, anx_error *err);
 

@@ -1,8 +1,9 @@
 /* Results as replies, and what is kept of them for later pages.
  *
- * A result holds locks, and a client may take its time. So all rows are written into memory at once, the
- * locks are given back, and pages are cut from those bytes. They are the snapshot that pages have to be of.
- * Large pages are sent from where they are; the rows are counted by their users. */
+ * A result holds locks, and a client may take its time. So all rows are written into memory at once, and the
+ * locks are given back. When the client wants them all, they are written into the reply itself. Else pages
+ * are cut from those bytes: they are the snapshot that pages have to be of. Large pages are sent from where
+ * they are; the rows are counted by their users. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -36,6 +37,13 @@ rows_create(size_t n, size_t max)
         return rows;
     rpc_rows_release(rows);
     return NULL;
+}
+
+/* Where the first n rows end. */
+static size_t
+row_end(const struct rpc_rows *rows, size_t n)
+{
+    return n > 0 ? rows->ends[n - 1] : 0;
 }
 
 /* ---- Replies ---- */
@@ -271,8 +279,8 @@ keep_result(struct rpc_call *call, struct rpc_rows *rows, const struct rpc_shown
 /* ---- A result ---- */
 
 static anx_status
-print_rows(struct result *result, const struct rpc_call *call, const struct rpc_shown *shown,
-           struct rpc_rows *rows, anx_error *err)
+print_rows(struct result *result, const struct rpc_call *call, const struct rpc_shown *shown, size_t *ends,
+           anx_buffer *out, anx_error *err)
 {
     unsigned format = shown->flags & RPC_FORMAT_MASK;
     struct result_rows how = {
@@ -284,23 +292,19 @@ print_rows(struct result *result, const struct rpc_call *call, const struct rpc_
         .with_rank = (shown->flags & RPC_WITH_RANK) != 0,
         .with_joined = (shown->flags & RPC_WITH_JOINED) != 0,
         .rank_is_float = (call->connection->capabilities & RPC_CAN_FLOAT_RANK) != 0,
-        .ends = rows->ends,
+        .ends = ends,
+        .max = rpc_server_params(call->server)->max_response_bytes,
     };
 
-    return result_print_rows(result, &how, &rows->data, err);
+    return result_print_rows(result, &how, out, err);
 }
 
 static anx_status
-reply(struct rpc_call *call, struct result *result, const struct result_description *d,
-      const struct rpc_shown *shown, struct rpc_rows *rows, anx_buffer *head, anx_buffer *extras,
-      anx_error *err)
+print_head(const struct rpc_call *call, struct result *result, const struct result_description *d,
+           const struct rpc_shown *shown, size_t n, anx_buffer *head, anx_buffer *extras, anx_error *err)
 {
-    size_t n = d->count < shown->limit ? d->count : shown->limit;
-    int64_t handle = -1, uid = -1;
-    anx_status st = print_rows(result, call, shown, rows, err);
+    anx_status st;
 
-    if (st != ANX_OK)
-        return st;
     anx_buffer_varint(head, shown->flags);
     anx_buffer_varint(head, d->total);
     anx_buffer_varint(head, d->count);
@@ -312,10 +316,82 @@ reply(struct rpc_call *call, struct result *result, const struct result_descript
     anx_buffer_bytes(head, extras->data, extras->size);
     if (st == ANX_OK && (head->failed || extras->failed))
         st = anx_fail(err, ANX_E_NOMEM, "no memory for a reply");
-    if (st == ANX_OK && n < d->count)
+    return st;
+}
+
+/* Bytes of a number, 7 bits in each. */
+static size_t
+varint_size(size_t value)
+{
+    size_t n = 1;
+
+    while (value >>= 7)
+        n++;
+    return n;
+}
+
+/* Room for the size of what follows is left in front of it; nearly all replies have a size of two bytes or of
+ * three. When that was wrong the rows are moved. */
+static void
+put_size(anx_buffer *out, size_t at, size_t room)
+{
+    size_t size = out->size - at - room, need = varint_size(size), end = out->size;
+
+    if (need > room)
+        anx_buffer_le(out, 0, need - room); /* bytes at the end */
+    if (out->failed)
+        return;
+    if (need != room)
+        memmove(out->data + at + need, out->data + at + room, size);
+    out->size = at;
+    anx_buffer_varint(out, size);
+    out->size = end - room + need;
+}
+
+/* All rows: they are written where they are sent from. */
+static anx_status
+reply_whole(struct rpc_call *call, struct result *result, const struct result_description *d,
+            const struct rpc_shown *shown, anx_buffer *head, anx_buffer *extras, anx_error *err)
+{
+    anx_buffer *out = call->out;
+    size_t room = d->count < 16 ? 2 : 3, at;
+    anx_status st = print_head(call, result, d, shown, d->count, head, extras, err);
+
+    if (st != ANX_OK)
+        return st;
+    rpc_reply(call, 3);
+    anx_buffer_varint(out, RPC_STRING);
+    at = out->size;
+    anx_buffer_le(out, 0, room);
+    anx_buffer_bytes(out, head->data, head->size);
+    st = print_rows(result, call, shown, NULL, out, err);
+    if (st != ANX_OK || out->failed)
+        return st; /* out->failed: the caller says so */
+    put_size(out, at, room);
+    rpc_put_int(out, -1);
+    rpc_put_int64(out, -1);
+    return ANX_OK;
+}
+
+/* The first page of more. */
+static anx_status
+reply_page(struct rpc_call *call, struct result *result, const struct result_description *d,
+           const struct rpc_shown *shown, anx_buffer *head, anx_buffer *extras, anx_error *err)
+{
+    struct rpc_rows *rows = rows_create(d->count, rpc_server_params(call->server)->max_response_bytes);
+    int64_t handle = -1, uid = -1;
+    anx_status st;
+
+    if (!rows)
+        return anx_fail(err, ANX_E_NOMEM, "no memory for a result of %zu rows", d->count);
+    st = print_rows(result, call, shown, rows->ends, &rows->data, err);
+    if (st == ANX_OK)
+        st = print_head(call, result, d, shown, shown->limit, head, extras, err);
+    if (st == ANX_OK)
         st = keep_result(call, rows, shown, d->total, extras, &handle, &uid, err);
     if (st == ANX_OK)
-        put_blob(call, head, rows, 0, n > 0 ? rows->ends[n - 1] : 0, handle, uid);
+        put_blob(call, head, rows, 0, row_end(rows, shown->limit), handle, uid);
+    rpc_rows_release(rows);
     return st;
 }
 
@@ -325,7 +401,6 @@ rpc_result_reply(struct rpc_call *call, struct result *result, const struct rpc_
     size_t max = rpc_server_params(call->server)->max_response_bytes;
     struct rpc_shown shown = *asked;
     struct result_description d;
-    struct rpc_rows *rows;
     anx_buffer head, extras;
     anx_status st;
 
@@ -337,15 +412,12 @@ rpc_result_reply(struct rpc_call *call, struct result *result, const struct rpc_
                       "SQL with MERGE can be read as JSON only: its client knows one namespace");
     if (st != ANX_OK)
         return st;
-    rows = rows_create(d.count, max);
-    if (!rows)
-        return anx_fail(err, ANX_E_NOMEM, "no memory for a result of %zu rows", d.count);
     anx_buffer_init(&head, NULL, max);
     anx_buffer_init(&extras, NULL, max);
-    st = reply(call, result, &d, &shown, rows, &head, &extras, err);
+    st = d.count <= shown.limit ? reply_whole(call, result, &d, &shown, &head, &extras, err)
+                                : reply_page(call, result, &d, &shown, &head, &extras, err);
     anx_buffer_fini(&head);
     anx_buffer_fini(&extras);
-    rpc_rows_release(rows);
     return st;
 }
 
@@ -365,12 +437,6 @@ find_result(struct rpc_call *call, int64_t handle, int64_t uid, struct rpc_resul
         return anx_fail(err, ANX_E_RESULT, "Unexpected uid %lld of result %lld: it was closed or has expired",
                         (long long) uid, (long long) handle);
     return ANX_OK;
-}
-
-static size_t
-row_end(const struct rpc_rows *rows, size_t n)
-{
-    return n > 0 ? rows->ends[n - 1] : 0;
 }
 
 anx_status
