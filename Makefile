@@ -3,6 +3,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BUILD := build
 KILLS := 2000
+SOAK := 10m
 
 help:
 	@echo "Annex, a vector search system"
@@ -11,6 +12,7 @@ help:
 	@echo "  make test     install what is missing, build, run every test"
 	@echo "  make build    the program, at build/annex"
 	@echo "  make kills    kill the document database while it writes, $(KILLS) times, and look for losses"
+	@echo "  make soak     200 clients of the binary protocol for $(SOAK), cut off at random (needs Go and its connector)"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
 	@echo "  make bench-postgres PGVECTOR=FOLDER DATA='FOLDER ..'  the PostgreSQL index against pgvector's, built in FOLDER"
 	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
@@ -47,6 +49,10 @@ kills: deps
 	@ninja -C $(BUILD) --quiet tests/test_db_kill
 	@$(BUILD)/tests/test_db_kill $(KILLS)
 
+soak: deps
+	@$(MAKE) --no-print-directory compile
+	@ANX_GO_TIMEOUT=0 tests/scripts/test_go -v -run TestLoad -load $(SOAK)
+
 bench: deps
 	@$(MAKE) --no-print-directory compile
 	@tools/bench $(BUILD)
@@ -66,4 +72,4 @@ install: deps
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: help deps compile build run test kills bench bench-postgres install clean
+.PHONY: help deps compile build run test kills soak bench bench-postgres install clean

@@ -408,10 +408,13 @@ func TestLoad(t *testing.T) {
 	for sample := 1; time.Since(start) < *load; {
 		time.Sleep(100 * time.Millisecond)
 		p.cut()
-		if time.Since(start) > *load*time.Duration(sample)/8 {
+		if time.Since(start) > *load*time.Duration(sample)/10 { // of 10 minutes: one a minute
 			memory = append(memory, s.memoryKB(t))
 			sample++
 		}
+	}
+	if len(memory) < 10 {
+		memory = append(memory, s.memoryKB(t))
 	}
 	close(done)
 	group.Wait()
