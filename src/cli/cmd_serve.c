@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@ struct service {
     struct http_server *http;
     struct rpc_server *rpc;
     struct http_info info;
+    bool has_pid_file; /* written by us */
 };
 
 static void
@@ -51,15 +53,30 @@ set_log(int level)
 }
 
 static anx_status
-write_pid(const char *path, anx_error *err)
+write_pid(struct service *service, anx_error *err)
 {
-    FILE *file = fopen(path, "w");
+    const char *path = service->config.pid_file;
+    FILE *file = path ? fopen(path, "w") : NULL;
 
-    if (!file)
+    if (!path)
+        return ANX_OK;
+    service->has_pid_file = file != NULL;
+    if (!file || fprintf(file, "%ld\n", (long) getpid()) < 0 || fclose(file) != 0)
         return anx_fail(err, ANX_E_IO, "cannot write --pidfile %s: %s", path, strerror(errno));
-    fprintf(file, "%ld\n", (long) getpid());
-    fclose(file);
     return ANX_OK;
+}
+
+/* Connections are many, and shells start programs with 1,024 descriptors. */
+static void
+raise_descriptors(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        anx_log(ANX_LOG_DEBUG, "event=descriptors_not_raised error=\"%s\"", strerror(errno));
 }
 
 static anx_status
@@ -167,6 +184,21 @@ announce_rpc(const struct service *service)
         anx_log(ANX_LOG_INFO, "event=listening server=rpc socket=%s", service->config.unix_rpc_address);
 }
 
+/* Without a certificate the TLS addresses are off, which is silent only while they are the default ones. */
+static void
+warn_of_tls(const struct serve_config *config)
+{
+    const struct {
+        const char *setting, *address, *by_default;
+    } rows[] = { { "--httpsaddr", config->https_address, SERVE_HTTPS_ADDRESS },
+                 { "--rpcsaddr", config->rpcs_address, SERVE_RPCS_ADDRESS } };
+
+    for (size_t i = 0; i < ANX_COUNT_OF(rows); i++)
+        if (strcmp(rows[i].address, "none") != 0 && strcmp(rows[i].address, rows[i].by_default) != 0)
+            anx_log(ANX_LOG_WARN, "event=not_listening setting=%s address=%s hint=\"TLS needs --ssl-cert and "
+                    "--ssl-key\"", rows[i].setting, rows[i].address);
+}
+
 static void
 announce(const struct service *service)
 {
@@ -179,6 +211,8 @@ announce(const struct service *service)
         anx_log(ANX_LOG_INFO, "event=listening server=https address=%s port=%u",
                 service->config.https_address, secure);
     announce_rpc(service);
+    if (!service->tls)
+        warn_of_tls(&service->config);
     if (!service->users && strncmp(service->config.http_address, "127.", 4) != 0 &&
         strncmp(service->config.http_address, "localhost", 9) != 0 &&
         strcmp(service->config.http_address, "none") != 0)
@@ -224,14 +258,15 @@ run(struct service *service, anx_error *err)
     sigaddset(&signals, SIGHUP);
     sigaddset(&signals, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    raise_descriptors();
     if (st == ANX_OK)
         st = open_engine(service, err);
     if (st == ANX_OK)
         st = open_http(service, err);
     if (st == ANX_OK)
         st = open_rpc(service, err);
-    if (st == ANX_OK && service->config.pid_file)
-        st = write_pid(service->config.pid_file, err);
+    if (st == ANX_OK)
+        st = write_pid(service, err);
     if (st == ANX_OK) {
         announce(service);
         wait_for_signals(service);
@@ -241,9 +276,10 @@ run(struct service *service, anx_error *err)
     users_close(service->users);
     engine_close(service->engine);
     anx_tls_close(service->tls);
-    if (service->config.pid_file)
+    if (service->has_pid_file) /* one that is there already is of a server that runs */
         unlink(service->config.pid_file);
-    anx_log(ANX_LOG_INFO, "event=stopped");
+    if (st == ANX_OK)
+        anx_log(ANX_LOG_INFO, "event=stopped");
     return st;
 }
 

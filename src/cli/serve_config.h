@@ -9,6 +9,9 @@
 #include "base/arena.h"
 #include "cli/options.h"
 
+#define SERVE_HTTPS_ADDRESS "127.0.0.1:9089" /* where nobody said anything else */
+#define SERVE_RPCS_ADDRESS "127.0.0.1:6535"
+
 struct serve_config {
     anx_arena *texts; /* of the settings file; NULL without one */
     const char *config_path;

@@ -315,9 +315,9 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
     if (st == ANX_OK && !server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
     if (st == ANX_OK)
-        st = anx_listen_at(&server->plain, params->address, err);
+        st = anx_listen_at(&server->plain, "--httpaddr", params->address, err);
     if (st == ANX_OK && params->tls)
-        st = anx_listen_at(&server->secure, params->tls_address, err);
+        st = anx_listen_at(&server->secure, "--httpsaddr", params->tls_address, err);
     for (size_t i = 0; st == ANX_OK && i < server->params.n_loop; i++)
         st = loop_open(&server->loops[i], server, err);
     if (st == ANX_OK)

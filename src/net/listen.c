@@ -275,7 +275,7 @@ anx_address_parse(const char *text, char *host, size_t host_size, uint16_t *port
 }
 
 anx_status
-anx_listen_at(struct anx_listen *listen, const char *address, anx_error *err)
+anx_listen_at(struct anx_listen *listen, const char *setting, const char *address, anx_error *err)
 {
     char host[256];
     uint16_t port;
@@ -284,5 +284,9 @@ anx_listen_at(struct anx_listen *listen, const char *address, anx_error *err)
     if (!address || strcmp(address, "none") == 0)
         return ANX_OK;
     st = anx_address_parse(address, host, sizeof(host), &port, err);
-    return st == ANX_OK ? anx_listen_open(listen, host, port, err) : st;
+    if (st == ANX_OK)
+        st = anx_listen_open(listen, host, port, err);
+    if (st != ANX_OK)
+        anx_error_context(err, "%s", setting);
+    return st;
 }

@@ -38,8 +38,10 @@ struct anx_listen {
  * the hint says what to do). On failure nothing is open. */
 ANX_NODISCARD anx_status anx_listen_open(struct anx_listen *listen, const char *host, uint16_t port,
                                          anx_error *err);
-/* The same for an address in one text; NULL and "none": nothing is opened, ANX_OK. */
-ANX_NODISCARD anx_status anx_listen_at(struct anx_listen *listen, const char *address, anx_error *err);
+/* The same for an address in one text; NULL and "none": nothing is opened, ANX_OK. `setting` says in errors
+ * where the address comes from. */
+ANX_NODISCARD anx_status anx_listen_at(struct anx_listen *listen, const char *setting, const char *address,
+                                       anx_error *err);
 /* "HOST:PORT", "[::1]:PORT", ":PORT" -> host (or "0.0.0.0") and port. ANX_E_INVALID names the text. */
 ANX_NODISCARD anx_status anx_address_parse(const char *text, char *host, size_t host_size, uint16_t *port,
                                            anx_error *err);

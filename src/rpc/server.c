@@ -38,7 +38,7 @@
 #define FLUSH_NS 500000           /* a worker hands answers over at least that often */
 #define FLUSH_BYTES 65536
 #define COPY_MAX ((size_t) 16384)
-#define SWEEP_S 5
+#define SWEEP_S 2
 enum { MIN_LOOPS = 4, DEFAULT_WORKERS = 16, DEFAULT_CONNECTIONS = 10000, DEFAULT_IDLE_S = 300 };
 enum { DEFAULT_RESULT_S = 600 };
 
@@ -739,6 +739,8 @@ on_sweep(evutil_socket_t fd, short what, void *context)
 
     (void) fd;
     (void) what;
+    for (size_t i = 0; i < loop->n_listener; i++)
+        evconnlistener_enable(loop->listeners[i]);
     for (struct rpc_connection *c = loop->connections; c; c = next) {
         next = c->next;
         if (c->is_busy)
@@ -758,6 +760,16 @@ run_loop(void *context)
     return NULL;
 }
 
+/* Out of descriptors, most likely: until the next sweep peers wait in the kernel, and the loop does not spin.
+ */
+static void
+on_accept_failed(struct evconnlistener *listener, void *context)
+{
+    (void) context;
+    anx_log(ANX_LOG_WARN, "event=accept_failed server=rpc error=\"%s\"", strerror(errno));
+    evconnlistener_disable(listener);
+}
+
 static anx_status
 listen_on(struct rpc_loop *loop, const int *fds, size_t n, evconnlistener_cb accept, anx_error *err)
 {
@@ -773,6 +785,7 @@ listen_on(struct rpc_loop *loop, const int *fds, size_t n, evconnlistener_cb acc
                 close(fd);
             return anx_fail(err, ANX_E_NOMEM, "cannot listen for RPC");
         }
+        evconnlistener_set_error_cb(listener, on_accept_failed);
         loop->listeners[loop->n_listener++] = listener;
     }
     return ANX_OK;
@@ -919,9 +932,9 @@ rpc_server_open(const struct rpc_params *params, struct rpc_server **out, anx_er
     if (!server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
     if (st == ANX_OK)
-        st = anx_listen_at(&server->plain, params->address, err);
+        st = anx_listen_at(&server->plain, "--rpcaddr", params->address, err);
     if (st == ANX_OK && params->tls)
-        st = anx_listen_at(&server->secure, params->tls_address, err);
+        st = anx_listen_at(&server->secure, "--rpcsaddr", params->tls_address, err);
     if (st == ANX_OK)
         st = listen_unix(server, params->unix_path, err);
     for (size_t i = 0; st == ANX_OK && i < server->params.n_loop; i++)

@@ -3,6 +3,7 @@ import json
 import os
 import random
 import re
+import resource
 import socket
 import ssl
 import subprocess
@@ -10,7 +11,7 @@ import tempfile
 import threading
 import unittest
 
-from client import PK, Closed, Connection, Db, Refused, Server, free_port, index, vector_index
+from client import PK, Closed, Connection, Db, Refused, Server, free_port, index, until, vector_index
 from query import Query
 from wire import COMMANDS, COMPRESSED, DEDICATED, MAGIC, VERSION, I64, arguments, frame, request, snappy_pack, varuint
 
@@ -274,6 +275,23 @@ class Doors(unittest.TestCase):
                     self.assertEqual(owner.select(Query("t")).ids(), [1])
             finally:
                 server.stop()
+
+
+class FewDescriptors(unittest.TestCase):
+    """More connections than descriptors: the rest wait in the kernel, the loops do not spin, and all is well afterwards."""
+
+    def test_accept(self):
+        server = Server()
+        self.addCleanup(server.stop)
+        soft = len(os.listdir(f"/proc/{server.process.pid}/fd")) + 20
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (soft, soft))
+        crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+        until("refusal to accept", lambda: "event=accept_failed server=rpc" in server.log())
+        for sock in crowd:
+            sock.close()
+        with Connection(("127.0.0.1", server.port)) as connection:
+            self.assertEqual(connection.call("ping"), [])
+        self.assertLess(server.log().count("accept"), 200, "they spun")
 
 
 class SlowReader(Case):
