@@ -4,6 +4,7 @@ DESTDIR ?=
 BUILD := build
 KILLS := 2000
 SOAK := 10m
+SECONDS := 600
 
 help:
 	@echo "Annex, a vector search system"
@@ -13,6 +14,7 @@ help:
 	@echo "  make build    the program, at build/annex"
 	@echo "  make kills    kill the document database while it writes, $(KILLS) times, and look for losses"
 	@echo "  make soak     200 clients of the binary protocol for $(SOAK), cut off at random (needs Go and its connector)"
+	@echo "  make soak-threads  mixed load under ThreadSanitizer for $(SECONDS) s (SECONDS=..)"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
 	@echo "  make bench-postgres PGVECTOR=FOLDER DATA='FOLDER ..'  the PostgreSQL index against pgvector's, built in FOLDER"
 	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
@@ -53,6 +55,12 @@ soak: deps
 	@$(MAKE) --no-print-directory compile
 	@ANX_GO_TIMEOUT=0 tests/scripts/test_go -v -run TestLoad -load $(SOAK)
 
+soak-threads: deps
+	@[ -f build-tsan/build.ninja ] || meson setup build-tsan -Dtests=enabled -Db_sanitize=thread -Db_ndebug=false -Db_lundef=false \
+	    -Doptimization=1 -Dpeers=disabled >/dev/null
+	@ninja -C build-tsan --quiet annex
+	@tests/scripts/soak_threads --seconds $(SECONDS)
+
 bench: deps
 	@$(MAKE) --no-print-directory compile
 	@tools/bench $(BUILD)
@@ -72,4 +80,4 @@ install: deps
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: help deps compile build run test kills soak bench bench-postgres install clean
+.PHONY: help deps compile build run test kills soak bench bench-postgres install clean soak-threads
