@@ -5,11 +5,18 @@ BUILD := build
 KILLS := 2000
 SOAK := 10m
 SECONDS := 600
+# Of make run.
+HTTP := 9088
+RPC := 6534
+EMBEDDER := 7777
+DB := annex-data
 
 help:
 	@echo "Annex, a vector search system"
 	@echo
-	@echo "  make run      install what is missing, build, and try it on real data: the place to start"
+	@echo "  make run      install what is missing, build, and find Debian software by meaning: the place to start"
+	@echo "                HTTP=$(HTTP) RPC=$(RPC) EMBEDDER=$(EMBEDDER) are its ports, DB=$(DB) its folder"
+	@echo "  make demo-postgres   a PostgreSQL of its own, an index built by another process, neighbors; leaves nothing behind"
 	@echo "  make test     install what is missing, build, run every test"
 	@echo "  make build    the program, at build/annex"
 	@echo "  make kills    kill the document database while it writes, $(KILLS) times, and look for losses"
@@ -38,10 +45,16 @@ build: deps
 	@$(MAKE) --no-print-directory compile
 	@echo "build/annex is ready"
 
-run: DEPS := --build
+run: DEPS := --run
 run: deps
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet annex
+	@exec tools/run --build $(BUILD) --db $(DB) --http $(HTTP) --rpc $(RPC) --embedder $(EMBEDDER)
+
+demo-postgres: DEPS := --postgres
+demo-postgres: deps
 	@$(MAKE) --no-print-directory compile
-	@tools/demo $(BUILD)
+	@tools/demo-postgres --build $(BUILD)
 
 test: deps
 	@tools/run-tests $(STAGES)
@@ -80,4 +93,4 @@ install: deps
 clean:
 	rm -rf $(BUILD) build-asan build-tsan
 
-.PHONY: help deps compile build run test kills soak bench bench-postgres install clean soak-threads
+.PHONY: help deps compile build run test kills soak bench bench-postgres install clean soak-threads demo-postgres
