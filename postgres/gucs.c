@@ -9,6 +9,8 @@
 
 #include "base/error.h"
 
+#include "filter.h"
+
 PG_MODULE_MAGIC;
 
 struct anx_pg_settings anx_pg_settings;
@@ -132,6 +134,7 @@ _PG_init(void)
 {
     anx_pg_define_options();
     define_settings();
+    anx_pg_filter_define();
     if (process_shared_preload_libraries_in_progress)
         ereport(WARNING, (errmsg("lantern is loaded at the start of the server"),
                           errhint("After installing a new version, restart the server before ALTER EXTENSION "

@@ -77,6 +77,16 @@
 #define ANX_PG_VACUUM_DELAY() vacuum_delay_point()
 #endif
 
+/* What a hook of ExecutorRun takes and passes on; 18 lost the question whether this is the only call. */
+#if PG_VERSION_NUM >= 180000
+#define ANX_PG_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define ANX_PG_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define ANX_PG_EXECUTOR_RUN_PARAMETERS \
+    QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once
+#define ANX_PG_EXECUTOR_RUN_ARGUMENTS query, direction, count, execute_once
+#endif
+
 /* What later versions ask of an access method. */
 static inline void
 anx_pg_am_newer_fields(IndexAmRoutine *am)

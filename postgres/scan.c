@@ -14,6 +14,9 @@
  * residual, ten times as much, and for some queries hundreds of rows lie within.) The server then fetches the
  * row again, from a page that is at hand.
  *
+ * Rows that the WHERE of the query will not keep are left out as soon as they were read (filter.h), so a
+ * filter that keeps little costs one visit of the table for each row that it drops.
+ *
  * The index on an expression leaves the sorting to the executor all the same, which has the expression at
  * hand: each row comes with a true lower bound (measure.h). So does a scan without an ordinary snapshot.
  *
@@ -37,6 +40,7 @@
 
 #include <math.h>
 
+#include "filter.h"
 #include "pagewalk.h"
 
 #define GROWTH 2          /* of walks, which go on where they stood */
@@ -89,11 +93,13 @@ struct scan {
     double horizon; /* a later batch has probably nothing below */
     struct found *pool; /* [n_pool] a heap, the smallest first */
     Size n_pool, pool_capacity;
-    uint64 n_given;
+    uint64 n_given;    /* and left out: what max_scan_tuples limits */
     /* VALUES_OF_ROWS */
     AttrNumber attribute; /* of the table; 0: the index is on an expression */
     TupleTableSlot *row;
     MemoryContext row_context;
+    struct anx_pg_filter *filter; /* NULL: every row is given */
+    bool is_filter_known;
 };
 
 /* --- begin, end --- */
@@ -124,7 +130,9 @@ anx_pg_rescan(IndexScanDesc scan, ScanKey keys, int n_key, ScanKey order_bys, in
                           .is_null = true,
                           .attribute = s->attribute,
                           .row = s->row,
-                          .row_context = s->row_context };
+                          .row_context = s->row_context,
+                          .filter = s->filter,
+                          .is_filter_known = s->is_filter_known };
     MemoryContext old;
 
     if (keys && scan->numberOfKeys > 0)
@@ -222,9 +230,24 @@ number_of(const struct scan *s, Datum value)
     return isnan(number) ? INFINITY : number;
 }
 
-/* The operator's value for the heap tuple, if the scan's snapshot sees it. */
+/* Does the executor keep the row? Its condition is asked for once per scan, whose node it stays with. */
 static bool
-measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, double *out)
+is_wanted(struct scan *s, IndexScanDesc scan)
+{
+    if (!s->is_filter_known) {
+        s->filter = anx_pg_filter_of(scan);
+        s->is_filter_known = true;
+    }
+    if (!s->filter || anx_pg_filter_keeps(s->filter, s->row))
+        return true;
+    s->n_given++;
+    return false;
+}
+
+/* The operator's value for the heap tuple, if the scan's snapshot sees it and the executor will keep it.
+ * is_locked: the caller holds the generation lock, so functions of users must not be called. */
+static bool
+measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, bool is_locked, double *out)
 {
     ScanKey key = &scan->orderByData[0];
     ItemPointerData at = *tid;
@@ -239,6 +262,10 @@ measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, do
     }
     if (!table_index_fetch_tuple(scan->xs_heapfetch, &at, scan->xs_snapshot, s->row, &more, &all_dead))
         return false;
+    if (!is_locked && !is_wanted(s, scan)) {
+        ExecClearTuple(s->row);
+        return false;
+    }
     old = MemoryContextSwitchTo(s->row_context);
     value = slot_getattr(s->row, s->attribute, &is_null);
     if (!is_null)
@@ -250,9 +277,9 @@ measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, do
 }
 
 static void
-add_tuple(struct scan *s, IndexScanDesc scan, double value, const ItemPointerData *tid)
+add_tuple(struct scan *s, IndexScanDesc scan, double value, const ItemPointerData *tid, bool is_locked)
 {
-    if (s->values != VALUES_OF_ROWS || measure_tuple(s, scan, tid, &value))
+    if (s->values != VALUES_OF_ROWS || measure_tuple(s, scan, tid, is_locked, &value))
         put(s, value, tid);
 }
 
@@ -273,7 +300,7 @@ add_chain(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uin
         next = o->kind == SLOT_OVERFLOW ? o->next : PAGES_SLOT_NONE;
         UnlockReleaseBuffer(buffer);
         for (Size i = 0; i < n_tid; i++)
-            add_tuple(s, scan, value, &tids[i]);
+            add_tuple(s, scan, value, &tids[i], true);
         CHECK_FOR_INTERRUPTS();
     }
     pfree(tids);
@@ -314,7 +341,7 @@ look_up(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uint3
             s->view.head.n_tid = 0, s->view.head.next = PAGES_SLOT_NONE;
     }
     for (unsigned i = 0; i < s->view.head.n_tid; i++)
-        add_tuple(s, scan, code_value(s), &s->view.head.tid[i]);
+        add_tuple(s, scan, code_value(s), &s->view.head.tid[i], is_chained);
     if (is_chained) {
         add_chain(s, scan, meta, s->view.head.next, code_value(s));
         pages_unlock(index, ShareLock);
@@ -547,6 +574,8 @@ prepare(struct scan *s, IndexScanDesc scan, const struct pages_index *p)
     if (s->attribute == 0 || !scan->heapRelation || !scan->xs_snapshot || !IsMVCCSnapshot(scan->xs_snapshot))
         return;
     s->values = VALUES_OF_ROWS;
+    if (p->meta.pages_per_slot == 1)
+        s->view.code = NULL; /* rows are read instead; reading all codes of wide slots copies them */
     /* Without the turn, rounding may well move rows towards the query. */
     s->slack = m->kind == SPACE_ROTATED ? Min(1.0, LIKELY / sqrt((double) m->n)) : 1.0;
 }
@@ -585,11 +614,18 @@ horizon(const struct scan *s)
     return s->stage == STAGE_DONE || s->values == VALUES_ARE_BOUNDS ? INFINITY : s->horizon;
 }
 
+static bool
+is_over_limit(const struct scan *s)
+{
+    return anx_pg_settings.max_scan_tuples > 0 && s->n_given >= (uint64) anx_pg_settings.max_scan_tuples;
+}
+
 /* The next row; false: there is none. */
 static bool
 next_row(struct scan *s, IndexScanDesc scan, struct found *out)
 {
-    for (;;) {
+    while (!is_over_limit(s)) {
+        CHECK_FOR_INTERRUPTS();
         if (s->n_pool > 0 && s->pool[0].value <= horizon(s)) {
             *out = take(s);
             return true;
@@ -604,6 +640,7 @@ next_row(struct scan *s, IndexScanDesc scan, struct found *out)
                 s->horizon = s->candidates[s->n_candidate - 1].low;
         }
     }
+    return false;
 }
 
 static Datum
@@ -632,8 +669,7 @@ anx_pg_get_tuple(IndexScanDesc scan, ScanDirection direction)
     if (scan->numberOfOrderBys < 1)
         ereport(ERROR,
                 (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("cannot scan hnsw index without order")));
-    if (s->is_null ||
-        (anx_pg_settings.max_scan_tuples > 0 && s->n_given >= (uint64) anx_pg_settings.max_scan_tuples))
+    if (s->is_null)
         return false;
     old = MemoryContextSwitchTo(s->context);
     has_row = next_row(s, scan, &row);
