@@ -108,6 +108,7 @@ struct pages_meta {
 
 enum slot_kind { SLOT_FREE, SLOT_NODE, SLOT_OVERFLOW };
 #define SLOT_DEAD 1u  /* flags: all heap tuples are gone; routes searches until vacuum has unlinked it */
+#define SLOT_TAKEN 2u /* FREE and not on the free list: an insert is about to fill it, or gave it up */
 
 struct slot {
     uint8 kind, flags;

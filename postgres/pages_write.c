@@ -112,6 +112,7 @@ static void
 fill(const struct pages_meta *meta, Page page, struct slot *s, const struct pages_node *node)
 {
     s->kind = SLOT_NODE;
+    s->flags = 0;
     s->n_link = node->n_link;
     s->next = PAGES_SLOT_NONE;
     s->residual = node->residual;
@@ -161,6 +162,7 @@ add_wide(Relation index, const struct pages_node *node)
     Buffer meta_buffer = pages_read(index, PAGES_META_BLOCK, BUFFER_LOCK_EXCLUSIVE, PAGE_META);
     GenericXLogState *record;
     struct pages_meta meta;
+    struct slot *taken;
     struct taken t;
     Page meta_page, page;
     BlockNumber first;
@@ -169,7 +171,9 @@ add_wide(Relation index, const struct pages_node *node)
     record = GenericXLogStart(index);
     meta_page = GenericXLogRegisterBuffer(record, meta_buffer, 0);
     page = GenericXLogRegisterBuffer(record, t.buffer, t.is_fresh ? GENERIC_XLOG_FULL_IMAGE : 0);
-    pages_use(page, claim(&t, meta_page, page) + 1);
+    taken = claim(&t, meta_page, page);
+    taken->flags = SLOT_TAKEN;
+    pages_use(page, taken + 1);
     meta_of(meta_page)->n_node++;
     GenericXLogFinish(record);
     meta = *meta_of(BufferGetPage(meta_buffer));
@@ -408,6 +412,8 @@ pages_free_slots(Relation index, const struct pages_meta *meta, uint32 n, const 
         for (; i < n && pages_block(meta, sorted[i]) == block; i++) {
             struct slot *s = pages_slot(meta, page, sorted[i]);
 
+            if (s->flags & SLOT_TAKEN) /* was counted as a node when it was taken */
+                logged->n_node -= logged->n_node > 0;
             memset(s, 0, sizeof(*s));
             s->kind = SLOT_FREE;
             s->next = logged->free_head;

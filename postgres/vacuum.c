@@ -3,16 +3,19 @@
  *   1. every slot: dead heap tuples go; nodes without any become DEAD. They go on routing searches.
  *   2. wait for the inserts that may have chosen a neighbor before it was DEAD
  *   3. every node that links to a dead one chooses again among its own neighbors and those of the dead one;
- *      nodes that nobody links to are linked anew; dead entry nodes are replaced
+ *      dead entry nodes are replaced; nodes that no way from an entry node leads to, alone or as islands, are
+ *      linked anew
  *   4. wait for the scans and inserts that may still hold the number of a dead slot
- *   5. dead slots go on the free list
+ *   5. dead slots go on the free list, and so do slots that an insert took and did not fill (a crash, or an
+ *      error in between): those that were not filled before 4 and are not after it
  *
  * Waiting is taking the generation lock exclusively for a moment. New inserts after 2 see the flags, so no
  * link to a dead node appears after 3 has passed a node. A crash at any point leaves flags and links that the
  * next vacuum takes up again: it collects all DEAD nodes, not only its own.
  *
  * RAW indexes have no links: 2 and 3 are left out. Vacuum holds the generation lock in share mode throughout,
- * so RAW does not become GRAPH meanwhile. Memory: two bits per slot and a list of the dead. */
+ * so RAW does not become GRAPH meanwhile. Memory: two bits and four bytes per slot, and a list of
+ * the dead. */
 #include "lantern.h"
 
 #include <access/genam.h>
@@ -25,6 +28,12 @@
 #include "links.h"
 
 #define RETRIES 16
+#define ROUNDS 3 /* of looking for islands: linking one may cut off another */
+
+struct slots {
+    uint32 *slot;
+    Size n, capacity;
+};
 
 struct vacuum {
     Relation index;
@@ -35,9 +44,11 @@ struct vacuum {
     struct pages_meta meta; /* as of the moment that counts for the pass */
     MemoryContext context;
     uint64 *dead;   /* a bit per slot: DEAD nodes */
-    uint64 *linked; /* a bit per slot: somebody links here */
-    uint32 *gone;   /* slots for the free list */
-    Size n_gone, gone_capacity;
+    uint64 *reached; /* a bit per slot: a way leads here */
+    uint32 *stack;   /* [n_slot] reached, its links not yet followed */
+    struct slots gone;     /* for the free list */
+    struct slots unfilled; /* perhaps taken and given up */
+    struct idset followers; /* slots that belong to a chain */
     struct linker linker;
     struct measure measure;
     uint32 *links, *beyond, *candidates;
@@ -56,14 +67,15 @@ set_bit(uint64 *bits, uint32 slot)
 }
 
 static void
-note_gone(struct vacuum *v, uint32 slot)
+note(struct vacuum *v, struct slots *slots, uint32 slot)
 {
-    if (v->n_gone == v->gone_capacity) {
-        v->gone_capacity = v->gone_capacity ? v->gone_capacity * 2 : 256;
-        v->gone = v->gone ? repalloc_huge(v->gone, v->gone_capacity * sizeof(*v->gone))
-                          : MemoryContextAllocHuge(v->context, v->gone_capacity * sizeof(*v->gone));
+    if (slots->n == slots->capacity) {
+        slots->capacity = slots->capacity ? slots->capacity * 2 : 256;
+        slots->slot = slots->slot
+                        ? repalloc_huge(slots->slot, slots->capacity * sizeof(*slots->slot))
+                        : MemoryContextAllocHuge(v->context, slots->capacity * sizeof(*slots->slot));
     }
-    v->gone[v->n_gone++] = slot;
+    slots->slot[slots->n++] = slot;
 }
 
 /* --- 1: heap tuples --- */
@@ -220,7 +232,7 @@ clean_link(struct vacuum *v, uint32 slot)
         }
         GenericXLogFinish(record);
         UnlockReleaseBuffer(buffer);
-        note_gone(v, next);
+        note(v, &v->gone, next);
         next = slot; /* look at what follows it now */
     }
     UnlockReleaseBuffer(meta_buffer);
@@ -251,27 +263,62 @@ wait_for_others(struct vacuum *v)
     v->meta = v->p->meta;
 }
 
-/* All DEAD nodes, and slots that an insert took and did not fill before a crash. */
+/* Taken by an insert that has not written what is to be there; or will not. */
+static bool
+is_unfilled(const struct slot *s)
+{
+    return (s->kind == SLOT_FREE && (s->flags & SLOT_TAKEN)) || (s->kind == SLOT_OVERFLOW && s->n_tid == 0);
+}
+
+static void
+collect_slot(struct vacuum *v, const struct slot *s, uint32 slot)
+{
+    if (s->kind != SLOT_FREE && s->next != PAGES_SLOT_NONE)
+        (void) idset_add(&v->followers, s->next);
+    if (s->kind == SLOT_NODE && (s->flags & SLOT_DEAD)) {
+        set_bit(v->dead, slot);
+        note(v, &v->gone, slot);
+    } else if (is_unfilled(s) && !has_bit(v->dead, slot)) {
+        note(v, &v->unfilled, slot);
+    }
+}
+
+/* All DEAD nodes, and slots that an insert took and did not fill. */
 static void
 collect_dead(struct vacuum *v)
 {
     v->dead = MemoryContextAllocExtended(v->context, (v->meta.n_slot / 64 + 1) * sizeof(uint64),
                                          MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+    idset_init(&v->followers, v->context, 64);
+    for (Size i = 0; i < v->gone.n; i++) /* of chains */
+        set_bit(v->dead, v->gone.slot[i]);
     for (uint32 first = 0; first < v->meta.n_slot; first += v->meta.slots_per_page) {
         uint32 end = Min(first + v->meta.slots_per_page, v->meta.n_slot);
         Buffer buffer;
 
         ANX_PG_VACUUM_DELAY();
         buffer = pages_read(v->index, pages_block(&v->meta, first), BUFFER_LOCK_SHARE, PAGE_SLOTS);
-        for (uint32 slot = first; slot < end; slot++) {
-            struct slot *s = pages_slot(&v->meta, BufferGetPage(buffer), slot);
-
-            if (s->kind != SLOT_NODE || !(s->flags & SLOT_DEAD))
-                continue;
-            set_bit(v->dead, slot);
-            note_gone(v, slot);
-        }
+        for (uint32 slot = first; slot < end; slot++)
+            collect_slot(v, pages_slot(&v->meta, BufferGetPage(buffer), slot), slot);
         UnlockReleaseBuffer(buffer);
+    }
+}
+
+/* The inserts that were under way when the slots were noted have ended: what is still not filled will never
+ * be. Nobody else can have taken it, since it is not on the free list. */
+static void
+collect_lost(struct vacuum *v)
+{
+    for (Size i = 0; i < v->unfilled.n; i++) {
+        uint32 slot = v->unfilled.slot[i];
+        Buffer buffer =
+            pages_read(v->index, pages_block(&v->meta, slot), BUFFER_LOCK_SHARE, PAGE_SLOTS);
+        bool is_lost = is_unfilled(pages_slot(&v->meta, BufferGetPage(buffer), slot)) &&
+                       !idset_has(&v->followers, slot);
+
+        UnlockReleaseBuffer(buffer);
+        if (is_lost)
+            note(v, &v->gone, slot);
     }
 }
 
@@ -348,35 +395,76 @@ repair_page(struct vacuum *v, uint32 first, uint32 end)
             continue;
         for (unsigned i = 0; i < view.head.n_link; i++)
             is_broken = is_broken || is_gone(v, v->links[i]);
-        if (is_broken) {
+        if (is_broken)
             repair_node(v, slot);
-            if (!page_walk_view(v->index, &v->meta, slot, &view))
-                continue;
-        }
-        for (unsigned i = 0; i < view.head.n_link; i++)
-            if (v->links[i] < v->meta.n_slot)
-                set_bit(v->linked, v->links[i]);
     }
 }
 
-/* A live node that nobody links to is linked as if it were new. */
-static void
+/* A live node that no way leads to is linked as if it were new. False: there is none here. */
+static bool
 link_again(struct vacuum *v, uint32 slot)
 {
-    MemoryContext one = AllocSetContextCreate(v->context, "lantern_hnsw repair", ALLOCSET_DEFAULT_SIZES), old;
+    MemoryContext one, old;
     struct slot_view view = { .links = v->links, .code = v->measure.code };
     struct page_walk walk;
-    uint32 n = 0;
+    uint32 n;
 
+    if (!page_walk_view(v->index, &v->meta, slot, &view) || (view.head.flags & SLOT_DEAD))
+        return false;
+    one = AllocSetContextCreate(v->context, "lantern_hnsw repair", ALLOCSET_DEFAULT_SIZES);
     old = MemoryContextSwitchTo(one);
-    if (page_walk_view(v->index, &v->meta, slot, &view) && !(view.head.flags & SLOT_DEAD)) {
-        n = linker_find(&v->linker, v->p, &walk, slot, v->candidates);
-        if (view.head.n_link == 0 && n > 0)
-            (void) linker_replace(&v->linker, slot, v->links, 0, v->candidates, n);
-        linker_link_back(&v->linker, slot, v->measure.code, v->candidates, n);
-    }
+    n = linker_find(&v->linker, v->p, &walk, slot, v->candidates);
+    if (view.head.n_link == 0 && n > 0)
+        (void) linker_replace(&v->linker, slot, v->links, 0, v->candidates, n);
+    linker_link_back(&v->linker, slot, v->measure.code, v->candidates, n);
     MemoryContextSwitchTo(old);
     MemoryContextDelete(one);
+    return true;
+}
+
+/* Marks all that ways from here lead to. */
+static void
+flood(struct vacuum *v, uint32 from)
+{
+    Size n = 0;
+
+    if (from >= v->meta.n_slot || has_bit(v->reached, from))
+        return;
+    set_bit(v->reached, from);
+    v->stack[n++] = from;
+    while (n > 0) {
+        struct slot_view view = { .links = v->links };
+
+        ANX_PG_VACUUM_DELAY();
+        if (!page_walk_view(v->index, &v->meta, v->stack[--n], &view) || (view.head.flags & SLOT_DEAD))
+            continue;
+        for (unsigned i = 0; i < view.head.n_link; i++) {
+            uint32 to = v->links[i];
+
+            if (to < v->meta.n_slot && !has_bit(v->reached, to)) { /* bits are only for those */
+                set_bit(v->reached, to);
+                v->stack[n++] = to;
+            }
+        }
+    }
+}
+
+/* Links what no way from an entry node leads to; returns how many such nodes were met. */
+static Size
+link_islands(struct vacuum *v)
+{
+    Size n = 0;
+
+    memset(v->reached, 0, (v->meta.n_slot / 64 + 1) * sizeof(uint64));
+    for (uint32 i = 0; i < v->p->n_entry; i++)
+        flood(v, v->p->entry[i]);
+    for (uint32 slot = 0; slot < v->meta.n_slot; slot++) {
+        if (has_bit(v->reached, slot) || has_bit(v->dead, slot) || !link_again(v, slot))
+            continue;
+        flood(v, slot);
+        n++;
+    }
+    return n;
 }
 
 /* The next live node from `from` on, going round; PAGES_SLOT_NONE: there is none. */
@@ -436,22 +524,16 @@ repair(struct vacuum *v)
     v->links = MemoryContextAlloc(v->context, degree * sizeof(uint32));
     v->beyond = MemoryContextAlloc(v->context, degree * sizeof(uint32));
     v->candidates = MemoryContextAlloc(v->context, (v->linker.capacity + degree) * sizeof(uint32));
-    v->linked = MemoryContextAllocExtended(v->context, (v->meta.n_slot / 64 + 1) * sizeof(uint64),
-                                           MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-    for (uint32 first = 0; first < v->meta.n_slot; first += v->meta.slots_per_page) {
+    v->reached = MemoryContextAllocHuge(v->context, (v->meta.n_slot / 64 + 1) * sizeof(uint64));
+    v->stack = MemoryContextAllocHuge(v->context, ((Size) v->meta.n_slot + 1) * sizeof(uint32));
+    for (uint32 first = 0; first < v->meta.n_slot && v->gone.n > 0; first += v->meta.slots_per_page) {
         ANX_PG_VACUUM_DELAY();
         repair_page(v, first, Min(first + v->meta.slots_per_page, v->meta.n_slot));
     }
     repair_entries(v);
-    for (uint32 i = 0; i < v->p->n_entry; i++)
-        if (v->p->entry[i] < v->meta.n_slot) /* bits are only for those */
-            set_bit(v->linked, v->p->entry[i]);
-    for (uint32 slot = 0; slot < v->meta.n_slot; slot++) {
-        if (has_bit(v->linked, slot) || has_bit(v->dead, slot))
-            continue;
-        ANX_PG_VACUUM_DELAY();
-        link_again(v, slot);
-    }
+    for (int round = 0; round < ROUNDS; round++)
+        if (link_islands(v) == 0)
+            break;
 }
 
 /* --- all --- */
@@ -479,11 +561,12 @@ anx_pg_bulk_delete(IndexVacuumInfo *info, IndexBulkDeleteResult *stats, IndexBul
         clean_chains(&v, &chained);
         wait_for_others(&v);
         collect_dead(&v);
-        if (v.n_gone > 0) {
-            if (v.meta.state == PAGES_GRAPH)
-                repair(&v);
+        if (v.meta.state == PAGES_GRAPH)
+            repair(&v);
+        if (v.gone.n > 0 || v.unfilled.n > 0) {
             wait_for_others(&v);
-            pages_free_slots(v.index, &v.meta, (uint32) v.n_gone, v.gone);
+            collect_lost(&v);
+            pages_free_slots(v.index, &v.meta, (uint32) v.gone.n, v.gone.slot);
         }
     }
     stats->num_pages = RelationGetNumberOfBlocks(v.index);

@@ -9,6 +9,8 @@
 Sockets lie in a temporary folder, nothing listens on TCP. The installed PostgreSQL is not touched: a tree of links with its own
 copy of the server's program stands beside it, because the server finds its libraries and extensions relative to itself.
 Other extensions are those of the installation, and those built in the folders that ANX_PG_EXTENSIONS names.
+An extension built with -Db_sanitize=address,undefined runs in servers that are not: they get the sanitizer's library preloaded, and
+whatever it says fails the test.
 Importing this ends the program with status 77 (skipped) when there is no PostgreSQL server or no extension in the build.
 """
 import glob
@@ -55,6 +57,21 @@ if os.geteuid() == 0:
         OWNER = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
     except KeyError:
         skip("no user to run PostgreSQL as")
+
+
+def sanitizer():
+    """What a server that is not instrumented needs around an instrumented extension. The server frees its memory by ending."""
+    with open(os.path.join(EXTENSION, "lantern.so"), "rb") as file:
+        if b"__asan_init" not in file.read():
+            return {}
+    names = [subprocess.run(["cc", "-print-file-name=" + name], capture_output=True, text=True, check=True).stdout.strip()
+             for name in ("libasan.so", "libubsan.so")]
+    return {"LD_PRELOAD": ":".join(names), "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+            "UBSAN_OPTIONS": "halt_on_error=1:abort_on_error=1:print_stacktrace=1"}
+
+
+SANITIZER = sanitizer()
+COMPLAINTS = ("ERROR: AddressSanitizer", "runtime error:")
 
 
 class SqlError(Exception):
@@ -186,7 +203,8 @@ class Cluster:
             log = open(self.log_path, "a", encoding="utf-8")
             with log:
                 process = subprocess.run([os.path.join(self.bin, "pg_ctl"), "-D", self.data, "-w", "-t", "60", "-l", self.log_path,
-                                          "start"], stdout=log, stderr=log, cwd=self.folder, env=self.env(), check=False, **OWNER)
+                                          "start"], stdout=log, stderr=log, cwd=self.folder, env={**self.env(), **SANITIZER}, check=False,
+                                         **OWNER)
             return process.returncode == 0
         with open(self.log_path, "a", encoding="utf-8"):
             pass
@@ -262,4 +280,8 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
+        said = [line for line in self.log().splitlines() if any(text in line for text in COMPLAINTS)] if SANITIZER else []
+        if said:
+            print(self.log()[-20000:])
         self.close()
+        assert not said, said
