@@ -400,6 +400,14 @@ repair_page(struct vacuum *v, uint32 first, uint32 end)
     }
 }
 
+static bool
+is_live(struct vacuum *v, uint32 slot)
+{
+    struct slot_view view = { 0 };
+
+    return page_walk_view(v->index, &v->meta, slot, &view) && !(view.head.flags & SLOT_DEAD);
+}
+
 /* A live node that no way leads to is linked as if it were new. False: there is none here. */
 static bool
 link_again(struct vacuum *v, uint32 slot)
@@ -449,9 +457,10 @@ flood(struct vacuum *v, uint32 from)
     }
 }
 
-/* Links what no way from an entry node leads to; returns how many such nodes were met. */
+/* Links what no way from an entry node leads to; returns how many such nodes were met. is_last: makes them
+ * entry nodes instead, as long as there is room, which cuts off nothing. */
 static Size
-link_islands(struct vacuum *v)
+link_islands(struct vacuum *v, bool is_last)
 {
     Size n = 0;
 
@@ -459,7 +468,9 @@ link_islands(struct vacuum *v)
     for (uint32 i = 0; i < v->p->n_entry; i++)
         flood(v, v->p->entry[i]);
     for (uint32 slot = 0; slot < v->meta.n_slot; slot++) {
-        if (has_bit(v->reached, slot) || has_bit(v->dead, slot) || !link_again(v, slot))
+        if (has_bit(v->reached, slot) || has_bit(v->dead, slot))
+            continue;
+        if (is_last ? !is_live(v, slot) || !pages_add_entry(v->index, slot) : !link_again(v, slot))
             continue;
         flood(v, slot);
         n++;
@@ -473,10 +484,8 @@ live_from(struct vacuum *v, uint32 from)
 {
     for (uint32 i = 0; i < v->meta.n_slot; i++) {
         uint32 slot = (from + i) % v->meta.n_slot;
-        struct slot_view view = { 0 };
 
-        if (!has_bit(v->dead, slot) && page_walk_view(v->index, &v->meta, slot, &view) &&
-            !(view.head.flags & SLOT_DEAD))
+        if (!has_bit(v->dead, slot) && is_live(v, slot))
             return slot;
         CHECK_FOR_INTERRUPTS();
     }
@@ -532,7 +541,7 @@ repair(struct vacuum *v)
     }
     repair_entries(v);
     for (int round = 0; round < ROUNDS; round++)
-        if (link_islands(v) == 0)
+        if (link_islands(v, round == ROUNDS - 1) == 0)
             break;
 }
 
