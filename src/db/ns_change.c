@@ -3,10 +3,12 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "db/db_int.h"
 #include "db/embedding.h"
 #include "db/events.h"
 #include "db/index_def_int.h"
 #include "db/ns_rebuild.h"
+#include "db/quantize.h"
 
 /* ---- Looking around ---- */
 
@@ -512,6 +514,33 @@ set_and_report(struct ns *ns, const struct index_def *def, enum db_index_action 
     return st;
 }
 
+/* Taking the quantization of an index back builds an index; that is done before the change, with writers going
+ * on. */
+static anx_status
+build_ahead(struct ns *ns, const struct index_def *def, anx_error *err)
+{
+    const struct ns_index *index = find_by_name(ns, def->name);
+    struct index_def same = *def;
+    anx_status st;
+
+    if (!index || !is_quantized_now(index) || def->vector.is_quantized)
+        return ANX_OK;
+    same.expire_after = index->def->expire_after;
+    if (!index_def_equal_base(index->def, &same))
+        return ANX_OK;
+    st = quantizer_reset(ns->database->engine->quantizer, ns, index->vector, err);
+    return st == ANX_OK ? ns_check_alive(ns, err) : st;
+}
+
+static void
+drop_what_was_built(struct ns *ns, const struct index_def *def)
+{
+    const struct ns_index *index = find_by_name(ns, def->name);
+
+    if (index && index->vector)
+        vector_reconfigure_end(index->vector);
+}
+
 anx_status
 db_index_set(struct database *db, anx_text name, anx_text definition, enum db_index_action action,
              const struct db_session *session, anx_error *err)
@@ -539,8 +568,12 @@ db_index_set(struct database *db, anx_text name, anx_text definition, enum db_in
             st = anx_fail(err, ANX_E_PARAMS, "Index already exists");
         else
             st = index_def_read(node, arena, &def, err);
-        if (st == ANX_OK)
+        if (st == ANX_OK && action == INDEX_UPDATE)
+            st = build_ahead(ns, &def, err);
+        if (st == ANX_OK) {
             st = set_and_report(ns, &def, action, err);
+            drop_what_was_built(ns, &def);
+        }
         pthread_mutex_unlock(&ns->write_lock);
         ns_release(ns);
     }

@@ -18,6 +18,7 @@
 
 enum {
     BLOCK_VECTORS = 256, /* copied per hold of data_lock */
+    BLOCK_STORED = 64,   /* the same where they come from the store, which may have to read pages */
     BLOCK_ROWS = 4096,   /* looked at per hold */
     ROUNDS_MAX = 16,     /* without a lock; a writer that is always faster is then held up a little */
     ROUND_SMALL = 64,    /* vectors: few enough to go on under write_lock */
@@ -40,6 +41,7 @@ struct job {
     uint64_t serial;
     struct vector_def def; /* as it was when the job began: numbers alone are looked at */
     uint32_t dim;
+    size_t block;                 /* vectors of one */
     anx_index *ann;               /* owned */
     struct vector_source *source; /* owned */
     uint32_t *cells;              /* owned [n_cell]: what ann has of each row */
@@ -110,6 +112,21 @@ grow_cells(struct job *job, size_t n)
     return true;
 }
 
+/* A vector of a row; all of them are read into the room of the first. */
+static bool
+take_floats(struct job *job, const struct vector_index *v, uint32_t row, uint32_t cell, uint32_t position,
+            char *room)
+{
+    if (!atomic_load(&v->is_quantized))
+        return anx_index_get(v->ann, vector_label(v, row, cell & 1, position), room, &job->err) == ANX_OK;
+    if (position > 0)
+        return true;
+    if (vector_floats(v, row, cell, (float *) (void *) room))
+        return true;
+    (void) anx_fail(&job->err, ANX_E_CORRUPT, "the vectors of row %u are not in the storage", row);
+    return false;
+}
+
 static bool
 gather_row(struct job *job, const struct vector_index *v, uint32_t row, uint32_t cell)
 {
@@ -123,9 +140,9 @@ gather_row(struct job *job, const struct vector_index *v, uint32_t row, uint32_t
     }
     for (uint32_t p = 0; p < cell >> 1; p++) {
         uint64_t label = vector_label(v, row, cell & 1, p);
-        char *room = anx_buffer_reserve(&job->floats, size);
+        char *room = anx_buffer_reserve(&job->floats, p == 0 ? (cell >> 1) * size : size);
 
-        if (!room || anx_index_get(v->ann, label, room, &job->err) != ANX_OK)
+        if (!room || !take_floats(job, v, row, cell, p, room))
             return false;
         job->floats.size += size;
         anx_buffer_bytes(&job->come, &label, sizeof(label));
@@ -137,7 +154,7 @@ gather_row(struct job *job, const struct vector_index *v, uint32_t row, uint32_t
 static bool
 is_full(const struct job *job)
 {
-    return job->come.size + job->gone.size >= BLOCK_VECTORS * sizeof(uint64_t);
+    return job->come.size + job->gone.size >= job->block * sizeof(uint64_t);
 }
 
 /* The next rows: of all, and when these are through, of those that changed. data_lock shared, or write_lock.
@@ -316,19 +333,14 @@ change_places(struct job *job, struct vector_index *v)
     job->source = source;
 }
 
-/* Work for a slice of time under write_lock. */
+/* Work for a slice of time; write_lock held. */
 static enum outcome
-finish_slice(struct job *job)
+catch_up(struct job *job)
 {
     uint64_t end_ns = anx_clock_ns() + SLICE_NS;
-    struct ns *ns = job->ns;
+    struct vector_index *v = find_index(job);
     enum outcome outcome = GO_ON;
-    struct vector_index *v;
 
-    if (atomic_load(&job->q->is_quitting))
-        return ABANDONED;
-    pthread_mutex_lock(&ns->write_lock);
-    v = find_index(job);
     if (v)
         vector_sweep(v);
     else
@@ -338,7 +350,22 @@ finish_slice(struct job *job)
         if ((outcome == GO_ON || outcome == DONE) && bring_over(job) == FAILED)
             outcome = FAILED;
     }
+    return outcome;
+}
+
+static enum outcome
+finish_slice(struct job *job)
+{
+    struct ns *ns = job->ns;
+    enum outcome outcome;
+
+    if (atomic_load(&job->q->is_quitting))
+        return ABANDONED;
+    pthread_mutex_lock(&ns->write_lock);
+    outcome = catch_up(job);
     if (outcome == DONE) {
+        struct vector_index *v = find_index(job);
+
         pthread_rwlock_wrlock(&ns->data_lock);
         change_places(job, v);
         pthread_rwlock_unlock(&ns->data_lock);
@@ -349,13 +376,22 @@ finish_slice(struct job *job)
     return outcome;
 }
 
+/* All that goes on without a lock. */
 static enum outcome
-run(struct job *job)
+run_beside(struct job *job)
 {
     enum outcome outcome = build(job);
 
     for (unsigned i = 0; outcome == GO_ON && i < ROUNDS_MAX && (i == 0 || job->n_moved > ROUND_SMALL); i++)
         outcome = one_round(job);
+    return outcome;
+}
+
+static enum outcome
+run(struct job *job)
+{
+    enum outcome outcome = run_beside(job);
+
     while (outcome == GO_ON) {
         outcome = finish_slice(job);
         if (outcome == GO_ON)
@@ -366,44 +402,77 @@ run(struct job *job)
 
 /* ---- The thread ---- */
 
-static enum outcome
-prepare(struct job *job)
+static void
+job_init(struct job *job)
 {
-    struct vector_index *v = NULL;
-    enum outcome outcome = GO_ON;
-
     anx_buffer_init(&job->gone, NULL, SIZE_MAX);
     anx_buffer_init(&job->come, NULL, SIZE_MAX);
     anx_buffer_init(&job->floats, NULL, SIZE_MAX);
-    pthread_rwlock_rdlock(&job->ns->data_lock);
+}
+
+static void
+job_fini(struct job *job)
+{
+    anx_index_destroy(job->ann);
+    anx_free(NULL, job->source);
+    anx_free(NULL, job->cells);
+    anx_buffer_fini(&job->gone);
+    anx_buffer_fini(&job->come);
+    anx_buffer_fini(&job->floats);
+}
+
+/* Either lock, and nobody else has a job for it. */
+static enum outcome
+begin(struct job *job, struct vector_index *v, bool is_quantized)
+{
+    job->def = v->def->vector;
+    job->dim = v->dim;
+    job->block = is_quantized ? BLOCK_VECTORS : BLOCK_STORED;
+    v->changed = roaring_bitmap_create(); /* before the first row is looked at */
+    if (vector_ann_create(v, is_quantized, 1, &job->ann, &job->source, &job->err) != ANX_OK)
+        return FAILED;
+    if (job->source)
+        job->source->index = NULL; /* it may go away while the new one is built */
+    if (!v->changed)
+        (void) anx_fail(&job->err, ANX_E_NOMEM, "out of memory");
+    return v->changed ? GO_ON : FAILED;
+}
+
+static struct vector_index *
+find_serial(const struct job *job)
+{
     for (size_t i = 0; !job->ns->is_dropped && i < job->ns->n_index; i++)
         if (job->ns->indexes[i].vector && job->ns->indexes[i].vector->serial == job->serial)
-            v = job->ns->indexes[i].vector;
-    if (v) {
-        job->def = v->def->vector;
-        job->dim = v->dim;
-        v->changed = roaring_bitmap_create(); /* before the first row is looked at */
-        if (vector_ann_create(v, true, 1, &job->ann, &job->source, &job->err) != ANX_OK || !v->changed)
-            outcome = FAILED;
-        if (job->source)
-            job->source->index = NULL; /* it may go away while the new one is built */
-    }
+            return job->ns->indexes[i].vector;
+    return NULL;
+}
+
+static enum outcome
+prepare(struct job *job)
+{
+    enum outcome outcome = ABANDONED;
+    struct vector_index *v;
+
+    job_init(job);
+    pthread_rwlock_rdlock(&job->ns->data_lock);
+    v = find_serial(job);
+    if (v)
+        outcome = begin(job, v, true);
     pthread_rwlock_unlock(&job->ns->data_lock);
-    return v ? outcome : ABANDONED;
+    return outcome;
 }
 
 /* After anything but success: the next attempt is not at once. */
 static void
 give_up(struct job *job)
 {
-    pthread_mutex_lock(&job->ns->write_lock);
-    for (size_t i = 0; i < job->ns->n_index; i++) {
-        struct vector_index *v = job->ns->indexes[i].vector;
+    struct vector_index *v;
 
-        if (v && v->serial == job->serial) {
-            end_of_notes(v);
-            v->retry_ns = job->err.message[0] ? anx_clock_ns() + RETRY_NS : 0;
-        }
+    pthread_mutex_lock(&job->ns->write_lock);
+    v = find_serial(job);
+    if (v) {
+        end_of_notes(v);
+        v->retry_ns = job->err.message[0] ? anx_clock_ns() + RETRY_NS : 0;
     }
     pthread_mutex_unlock(&job->ns->write_lock);
 }
@@ -425,12 +494,7 @@ quantizer_main(void *context)
     anx_log(outcome == FAILED ? ANX_LOG_WARN : ANX_LOG_INFO, "event=%s ns=%s ms=%llu cause=\"%s\"",
             words[outcome], job.ns->name, (unsigned long long) ((anx_clock_ns() - start_ns) / 1000000),
             outcome == FAILED ? job.err.message : "");
-    anx_index_destroy(job.ann);
-    anx_free(NULL, job.source);
-    anx_free(NULL, job.cells);
-    anx_buffer_fini(&job.gone);
-    anx_buffer_fini(&job.come);
-    anx_buffer_fini(&job.floats);
+    job_fini(&job);
     ns_release(job.ns);
     database_release(db);
     atomic_store(&q->is_busy, false);
@@ -462,4 +526,44 @@ quantizer_start(struct quantizer *q, struct ns *ns, struct vector_index *index)
         atomic_store(&q->is_busy, false);
     }
     return q->has_thread;
+}
+
+/* ---- Back ---- */
+
+anx_status
+quantizer_reset(struct quantizer *q, struct ns *ns, struct vector_index *index, anx_error *err)
+{
+    struct job job = { .q = q, .ns = ns, .serial = index->serial };
+    struct vector_index *v;
+    enum outcome outcome;
+
+    if (index->is_quantizing)
+        return ANX_OK; /* another reset is at it */
+    job_init(&job);
+    index->is_quantizing = true;
+    outcome = begin(&job, index, false);
+    pthread_mutex_unlock(&ns->write_lock);
+    if (outcome == GO_ON)
+        outcome = run_beside(&job);
+    for (pthread_mutex_lock(&ns->write_lock); outcome == GO_ON; pthread_mutex_lock(&ns->write_lock)) {
+        outcome = atomic_load(&q->is_quitting) ? ABANDONED : catch_up(&job);
+        if (outcome != GO_ON)
+            break;
+        pthread_mutex_unlock(&ns->write_lock); /* writers have their turn */
+        (void) sched_yield();
+    }
+    v = find_serial(&job);
+    if (v)
+        end_of_notes(v);
+    if (v && outcome == DONE && !v->next) {
+        job.source->index = v;
+        v->next = job.ann;
+        v->next_source = job.source;
+        job.ann = NULL;
+        job.source = NULL;
+    }
+    if (outcome == FAILED && err)
+        *err = job.err;
+    job_fini(&job);
+    return outcome == FAILED ? job.err.status : ANX_OK;
 }

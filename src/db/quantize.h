@@ -24,5 +24,11 @@ struct quantizer *quantizer_create(void); /* NULL: out of memory */
 void quantizer_destroy(struct quantizer *quantizer);
 /* Starts unless one is running; the housekeeper alone. write_lock of the namespace held. False: not now. */
 bool quantizer_start(struct quantizer *quantizer, struct ns *ns, struct vector_index *index);
+/* The way back, by the caller's thread: builds an index of floats beside a quantized one and leaves it in
+ * index->next, where vector_reconfigure finds it. write_lock is held at the call and afterwards, and released
+ * in between, so the caller has to look again at everything, the index among it. ANX_OK without one when
+ * something came in between. ANX_E_NOMEM, ANX_E_CORRUPT (floats are not in the store). */
+ANX_NODISCARD anx_status quantizer_reset(struct quantizer *quantizer, struct ns *ns,
+                                         struct vector_index *index, anx_error *err);
 
 #endif

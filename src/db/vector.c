@@ -276,8 +276,6 @@ static void
 announce(struct vector_index *v, uint32_t row, uint32_t cell, const struct doc_vectors *vectors)
 {
     *(uint32_t *) chunks_at(&v->cells, row) = cell;
-    if (v->changed)
-        roaring_bitmap_add(v->changed, row);
     v->n_vector += cell >> 1;
     set_bit(v->empty, row, vectors->n == 0 || vectors->n_empty > 0);
     set_bit(v->any, row, vectors->n > 0 || (v->is_array && vectors->n_empty > 0));
@@ -290,6 +288,8 @@ vector_publish(struct vector_index *index, const struct vector_change *change)
         index->n_vector -= change->cell >> 1;
     else
         bury_row(index, change->row, vector_cell(index, change->row));
+    if (index->changed && !change->is_same) /* the same vectors have the same labels */
+        roaring_bitmap_add(index->changed, change->row);
     announce(index, change->row, change->cell, &change->vectors);
 }
 

@@ -69,7 +69,7 @@ vector_reconfigure_prepare(struct vector_index *index, const struct index_def *d
     anx_loader *loader = NULL;
     anx_status st;
 
-    if (!atomic_load(&index->is_quantized) || def->vector.is_quantized)
+    if (!atomic_load(&index->is_quantized) || def->vector.is_quantized || index->next)
         return ANX_OK;
     vector_sweep(index);
     st = vector_ann_create(index, false, index->ns->database->engine->params.n_thread, &index->next,
