@@ -110,6 +110,7 @@ hits_take(struct hit_taker *t, uint32_t slot, int32_t code_distance)
         distance = (float) code_distance;
     else
         distance = search_distance(g, t->scratch, t->params, t->query, slot, label);
+    t->distance = distance;
     take_label(t, label, distance);
     if (flags & FLAG_COPIES)
         take_copies(t, slot, distance);
@@ -189,12 +190,44 @@ prefetch_row(const struct graph *g, uint32_t slot)
         __builtin_prefetch(row + b);
 }
 
+/* What codes alone are off by, learned from rows that were fetched: distance = unit * code distance + offset,
+ * with a spread. A row whose code says that it is farther than the bound by SPREADS of them is not worth
+ * fetching, and neither are those after it. */
+#define LEARN_FROM 8
+#define SPREADS 2.5
+struct offsets {
+    double unit, sum, sum2;
+    size_t n;
+};
+
+static void
+offsets_add(struct offsets *o, float distance, int32_t code_distance)
+{
+    double offset = (double) distance - o->unit * (double) code_distance;
+
+    if (isnan(offset)) /* it was not measured */
+        return;
+    o->sum += offset;
+    o->sum2 += offset * offset;
+    o->n++;
+}
+
+static bool
+offsets_exclude(const struct offsets *o, int32_t code_distance, float bound)
+{
+    double n = (double) o->n, mean = o->sum / n, spread2 = o->sum2 / n - mean * mean;
+    double beyond = o->unit * (double) code_distance + mean - (double) bound;
+
+    return beyond > 0 && beyond * beyond > SPREADS * SPREADS * spread2;
+}
+
 /* Measures candidates in order until `enough` were looked at, or `patience` of them in a row brought nothing.
  */
 void
 hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size_t patience)
 {
-    bool rows = t->g->keeps_rows;
+    bool rows = t->g->keeps_rows, learns = !rows && !t->is_exact && t->top && t->unit > 0;
+    struct offsets offsets = { .unit = (double) t->unit };
     size_t in_vain = 0;
 
     enough = enough < w->n ? enough : w->n;
@@ -205,7 +238,12 @@ hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size
 
         if (rows && i + 3 < enough)
             prefetch_row(t->g, walk_id(w, i + 3));
+        if (learns && offsets.n >= LEARN_FROM && offsets_exclude(&offsets, w->dist[i], bound))
+            break;
+        t->distance = NAN;
         hits_take(t, walk_id(w, i), w->dist[i]);
+        if (learns)
+            offsets_add(&offsets, t->distance, w->dist[i]);
         in_vain = t->top && top_k_bound(t->top) == bound && t->top->n == t->top->k ? in_vain + 1 : 0;
     }
 }
@@ -233,7 +271,7 @@ search_graph(const struct graph *g, struct scratch *s, const anx_search_params *
     search_make_query(g, s, query, &code_query);
     for (;; ef *= 2) {
         struct hit_taker t = { .g = g, .scratch = s, .params = params, .query = query, .top = top,
-                               .is_exact = code_query.is_exact };
+                               .is_exact = code_query.is_exact, .unit = code_query.unit };
         struct walk w;
         anx_status st = search_walk_graph(g, s, params, &code_query, ef, &w, err);
         size_t enough = rerank_count(g, &code_query, k, ef);

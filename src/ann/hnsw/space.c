@@ -348,6 +348,7 @@ space_query(const struct space *space, const void *query, struct space_query *ou
     float largest, scale;
 
     out->is_dot = false;
+    out->unit = space->step * space->step;
     out->is_exact =
         space->kind == SPACE_BITS || (space->kind == SPACE_LOSSLESS && space_row_is_bytes(space, query));
     if (space->kind != SPACE_ROTATED || space->metric == ANX_METRIC_L2) {
@@ -367,6 +368,7 @@ space_query(const struct space *space, const void *query, struct space_query *ou
         out->code[i] ^= 0x80u;
     memset(out->code + space->turned_dim, 0, space->stride - space->turned_dim);
     out->is_dot = true;
+    out->unit = space->step / scale;
 }
 
 /* --- fitting --- */

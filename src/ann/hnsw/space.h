@@ -50,6 +50,7 @@ struct space_query {
     float *buffer; /* [turned_dim] scratch */
     bool is_dot;
     bool is_exact;   /* code distances are the answer: exact codes, and a query that they can express */
+    float unit;      /* ROTATED: by how much the distance grows, about, when the code distance grows by 1 */
 };
 
 /* An unfitted space; lossless when that is still possible for the element kind and metric, else ROTATED or
