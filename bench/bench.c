@@ -95,25 +95,31 @@ const struct option_def bench_measure_rows[BENCH_N_MEASURE_ROW] = {
 };
 
 static const struct command scenarios[] = {
-    { "ann", "recall, QPS and latency by ef or nprobe; against a peer; with filters", bench_ann },
-    { "churn", "recall after rounds of delete and reinsert while searches run", bench_churn },
-    { "hard", "separated clusters, many copies, single inserts: recall against a peer", bench_hard },
-    { "growth", "QPS and build time of a large set against a sample of it", bench_growth },
-    { "db", "the document database: KNN behind filters, quantization in the background", bench_db },
-    { "indexing", "an index from an indexing server, against the bare build and loopback", bench_indexing },
+    { "ann", "recall, QPS and latency by ef or nprobe; against a peer; with filters", bench_ann,
+      &bench_ann_command, NULL },
+    { "churn", "recall after rounds of delete and reinsert while searches run", bench_churn,
+      &bench_churn_command, NULL },
+    { "hard", "separated clusters, many copies, single inserts: recall against a peer", bench_hard,
+      &bench_hard_command, NULL },
+    { "growth", "QPS and build time of a large set against a sample of it", bench_growth,
+      &bench_growth_command, NULL },
+    { "db", "the document database: KNN behind filters, quantization in the background", bench_db,
+      &bench_db_command, NULL },
+    { "indexing", "an index from an indexing server, against the bare build and loopback", bench_indexing,
+      &bench_indexing_command, NULL },
+};
+
+const struct command_table bench_table = {
+    .name = "annex bench",
+    .summary = "Measures indexes on real vectors. Each scenario has its own --help.",
+    .commands = scenarios,
+    .n = ANX_COUNT_OF(scenarios),
 };
 
 int
 cmd_bench(int argc, char **argv)
 {
-    static const struct command_table table = {
-        .name = "annex bench",
-        .summary = "Measures indexes on real vectors. Each scenario has its own --help.",
-        .commands = scenarios,
-        .n = ANX_COUNT_OF(scenarios),
-    };
-
-    return command_run(&table, argc, argv);
+    return command_run(&bench_table, argc, argv);
 }
 
 int

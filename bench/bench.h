@@ -33,6 +33,10 @@ extern const struct option_def bench_data_rows[BENCH_N_DATA_ROW], bench_measure_
     { "Index", index_option_rows, INDEX_N_OPTION_ROW, (at) + offsetof(struct bench_options, index) },       \
     { "Measuring", bench_measure_rows, BENCH_N_MEASURE_ROW, (at) }
 
+/* What each scenario takes; bench.c lists them. */
+extern const struct option_command bench_ann_command, bench_churn_command, bench_db_command,
+    bench_growth_command, bench_hard_command, bench_indexing_command;
+
 /* ---- data ---- */
 
 /* Rows and queries, as f32 for exact answers and for peers, and in the index's element kind. All arrays

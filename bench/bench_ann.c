@@ -36,12 +36,19 @@ static const struct option_group groups[] = {
     { "What to measure", ann_rows, ANX_COUNT_OF(ann_rows), 0 },
     BENCH_GROUPS(offsetof(struct config, common)),
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "search speed at each recall, beside another library",
+      "annex bench ann --base base.npy --queries queries.npy --truth neighbors.npy --metric cosine --peer "
+      "hnswlib" },
+};
+const struct option_command bench_ann_command = {
     .name = "annex bench ann",
     .summary = "Builds an index, then measures recall, queries per second and latency, one query at a time.\n"
                "With a peer both are built here and measured in turns, and compared at equal recall.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 struct filtered {
@@ -368,7 +375,7 @@ int
 bench_ann(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_ann_command, argc, argv, &config, NULL);
     struct ann ann = { .config = &config };
     anx_error err;
     anx_status st;
@@ -388,5 +395,5 @@ bench_ann(int argc, char **argv)
     anx_index_destroy(ann.built.index);
     bench_truth_free(&ann.truth);
     bench_data_free(&ann.data);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_ann_command.name, st, &err);
 }

@@ -44,13 +44,19 @@ static const struct option_group groups[] = {
     { "Churn", churn_rows, ANX_COUNT_OF(churn_rows), 0 },
     BENCH_GROUPS(offsetof(struct config, common)),
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "ten rounds that replace a fifth of the rows",
+      "annex bench churn --base base.npy --queries queries.npy --metric cosine" },
+};
+const struct option_command bench_churn_command = {
     .name = "annex bench churn",
     .summary = "Builds an index, then in every round removes a random share of the rows and inserts them\n"
                "again while searches run; checks the structure and compares recall with the fresh build's.\n"
                "--ef or --nprobe: at most 8 values.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 struct round {
@@ -322,7 +328,7 @@ int
 bench_churn(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_churn_command, argc, argv, &config, NULL);
     struct churn c = { .config = &config };
     anx_error err;
     anx_status st;
@@ -340,5 +346,5 @@ bench_churn(int argc, char **argv)
     anx_index_destroy(c.built.index);
     bench_truth_free(&c.truth);
     bench_data_free(&c.data);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_churn_command.name, st, &err);
 }

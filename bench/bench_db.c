@@ -58,12 +58,18 @@ static const struct option_group groups[] = {
     { "Database", db_rows, ANX_COUNT_OF(db_rows), 0 },
     BENCH_GROUPS(offsetof(struct config, common)),
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "the document database on your rows",
+      "annex bench db --base base.npy --queries queries.npy --metric cosine" },
+};
+const struct option_command bench_db_command = {
     .name = "annex bench db",
     .summary = "KNN behind filters and quantization in the background, in the document database.\n"
                "--ef: the first value is used for queries with k.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 struct bench {
@@ -530,7 +536,7 @@ int
 bench_db(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_db_command, argc, argv, &config, NULL);
     anx_error err;
     struct bench b = { .config = &config, .err = &err };
     anx_status st;
@@ -558,5 +564,5 @@ bench_db(int argc, char **argv)
     if (b.path[0])
         anx_folder_remove(b.path);
     bench_data_free(&b.data);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_db_command.name, st, &err);
 }

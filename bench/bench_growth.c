@@ -28,13 +28,19 @@ static const struct option_group groups[] = {
     { "Sizes", growth_rows, ANX_COUNT_OF(growth_rows), 0 },
     BENCH_GROUPS(offsetof(struct config, common)),
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "how speed changes with size",
+      "annex bench growth --base base.npy --queries queries.npy --metric l2" },
+};
+const struct option_command bench_growth_command = {
     .name = "annex bench growth",
     .summary = "Queries per second at recall 0.95 and build time per row, of a large set against a random\n"
                "sample of it. Rows that the file does not have are mixed from neighboring real rows. Only\n"
                "--scalar f32; --truth is not used.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 enum { SMALL, LARGE, N_SIZE };
@@ -251,7 +257,7 @@ int
 bench_growth(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_growth_command, argc, argv, &config, NULL);
     struct growth g = { .config = &config };
     anx_error err;
     anx_status st;
@@ -268,5 +274,5 @@ bench_growth(int argc, char **argv)
         bench_truth_free(&g.truth[size]);
     }
     bench_data_free(&g.data[LARGE]);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_growth_command.name, st, &err);
 }

@@ -35,12 +35,18 @@ static const struct option_group groups[] = {
     { "What to measure", hard_rows, ANX_COUNT_OF(hard_rows), 0 },
     BENCH_GROUPS(offsetof(struct config, common)),
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "what graphs find hard, made of your rows",
+      "annex bench hard --base base.npy --queries queries.npy --metric l2" },
+};
+const struct option_command bench_hard_command = {
     .name = "annex bench hard",
     .summary = "Recall on separated clusters, on many copies of a row, and after single inserts into a bulk\n"
                "build, against hnswlib at equal ef. Only f32 hnsw.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 struct outcome {
@@ -360,7 +366,7 @@ int
 bench_hard(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_hard_command, argc, argv, &config, NULL);
     struct hard hard = { .config = &config };
     anx_error err;
     anx_status st;
@@ -373,5 +379,5 @@ bench_hard(int argc, char **argv)
     if (st == ANX_OK)
         st = report_all(&hard, &err);
     bench_data_free(&hard.source);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_hard_command.name, st, &err);
 }

@@ -94,13 +94,19 @@ static const struct option_def rows[] = {
       .help = "No progress on standard error" },
 };
 static const struct option_group groups[] = { { "Options", rows, ANX_COUNT_OF(rows), 0 } };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "what the network costs",
+      "annex bench indexing --base base.npy" },
+};
+const struct option_command bench_indexing_command = {
     .name = "annex bench indexing",
     .summary =
         "First row sent to last byte of the index received, over both versions of the indexing protocol,\n"
         "against the bare build of the same rows plus the same bytes over loopback.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 enum { V1, V2, N_VERSION };
@@ -559,7 +565,7 @@ int
 bench_indexing(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&bench_indexing_command, argc, argv, &config, NULL);
     anx_index_params params = ANX_INDEX_PARAMS_INIT;
     struct state *s;
     anx_error err;
@@ -569,7 +575,7 @@ bench_indexing(int argc, char **argv)
         return options_exit_code(parsed);
     s = anx_alloc_zeroed(NULL, 1, sizeof(*s));
     if (!s)
-        return bench_exit(command.name, anx_fail(&err, ANX_E_NOMEM, "out of memory"), &err);
+        return bench_exit(bench_indexing_command.name, anx_fail(&err, ANX_E_NOMEM, "out of memory"), &err);
     s->config = &config;
     s->params = params;
     progress_init(&s->progress, config.is_quiet);
@@ -586,5 +592,5 @@ bench_indexing(int argc, char **argv)
     }
     bench_data_free(&s->data);
     anx_free(NULL, s);
-    return bench_exit(command.name, st, &err);
+    return bench_exit(bench_indexing_command.name, st, &err);
 }

@@ -51,12 +51,24 @@ static const struct option_group groups[] = {
     { "Files", rows, ANX_COUNT_OF(rows), 0 },
     { "Index", index_option_rows, INDEX_N_OPTION_ROW, offsetof(struct config, index) },
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "a graph over the rows of a file",
+      "annex build --from base.npy --metric cosine --out base.annex" },
+    { "8-bit codes alone, which take less memory",
+      "annex build --from base.npy --metric cosine --quantization sq8 --out small.annex" },
+    { "inverted lists",
+      "annex build --from base.npy --index ivf --centroids 64 --out lists.annex" },
+    { "a file for programs that use usearch",
+      "annex build --from base.npy --format usearch --out base.usearch" },
+};
+const struct option_command build_command = {
     .name = "annex build",
     .summary = "Builds an index over the rows of a file and writes it as an index file. The label of a row\n"
                "is its number, from 0.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
 };
 
 struct fetch {
@@ -181,10 +193,10 @@ int
 cmd_build(int argc, char **argv)
 {
     struct config config;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    enum options_result parsed = options_parse(&build_command, argc, argv, &config, NULL);
     anx_error err;
 
     if (parsed != OPTIONS_RUN)
         return options_exit_code(parsed);
-    return command_exit(command.name, run(&config, &err), &err);
+    return command_exit(build_command.name, run(&config, &err), &err);
 }

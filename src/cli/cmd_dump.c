@@ -50,17 +50,43 @@ static const struct option_def restore_rows[] = {
 static const struct option_group dump_groups[] = { { "Options", dump_rows, ANX_COUNT_OF(dump_rows), 0 } };
 static const struct option_group restore_groups[] = { { "Options", restore_rows, ANX_COUNT_OF(restore_rows),
                                                         0 } };
-static const struct option_command dump_command = {
-    "annex dump",
-    "Writes databases to one file: documents, vectors, index definitions, metadata. Each is a consistent\n"
-    "snapshot, also while a server goes on writing. FILE - is standard output.",
-    "FILE", 1, 1, dump_groups, 1,
+static const struct option_text dump_examples[] = {
+    { "all databases", "annex dump --db ./data backup.anxdump" },
+    { "one, to another machine",
+      "annex dump --db ./data --database shop - | ssh host annex restore --db ./data -" },
+    { "go on after an interruption", "annex dump --db ./data --resume backup.anxdump" },
 };
-static const struct option_command restore_command = {
-    "annex restore",
-    "Makes databases from a file that annex dump wrote. A database appears when it is complete; after an\n"
-    "interruption the same command goes on where it was. FILE - is standard input.",
-    "FILE", 1, 1, restore_groups, 1,
+static const struct option_text restore_examples[] = {
+    { "all databases of the file", "annex restore --db ./data backup.anxdump" },
+    { "one, beside the one that is there",
+      "annex restore --db ./data --database shop --as shop-yesterday backup.anxdump" },
+    { "is the file whole?", "annex restore --check backup.anxdump" },
+};
+const struct option_command dump_command = {
+    .name = "annex dump",
+    .summary = "Writes databases to one file: documents, vectors, index definitions, metadata. Each is a "
+               "consistent\n"
+               "snapshot, also while a server goes on writing. FILE - is standard output.",
+    .positional = "FILE",
+    .min_positional = 1,
+    .max_positional = 1,
+    .groups = dump_groups,
+    .n_group = ANX_COUNT_OF(dump_groups),
+    .examples = dump_examples,
+    .n_example = ANX_COUNT_OF(dump_examples),
+};
+const struct option_command restore_command = {
+    .name = "annex restore",
+    .summary = "Makes databases from a file that annex dump wrote. A database appears when it is complete; "
+               "after an\n"
+               "interruption the same command goes on where it was. FILE - is standard input.",
+    .positional = "FILE",
+    .min_positional = 1,
+    .max_positional = 1,
+    .groups = restore_groups,
+    .n_group = ANX_COUNT_OF(restore_groups),
+    .examples = restore_examples,
+    .n_example = ANX_COUNT_OF(restore_examples),
 };
 
 static atomic_bool is_interrupted;

@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/dataset.h"
 #include "cli/options.h"
+#include "cli/progress.h"
 #include "embedder/service.h"
 #include "net/listen.h"
 
@@ -21,6 +22,7 @@ struct config {
     const char *vectors, *terms, *listen, *convert;
     int weights, scalar;
     size_t threads, max_body_mib;
+    bool is_quiet;
 };
 
 static const struct option_def rows[] = {
@@ -74,17 +76,42 @@ static const struct option_def rows[] = {
       .value = "MIB",
       .def = "64",
       .help = "Largest request" },
+    { .name = "quiet",
+      .type = OPTION_FLAG,
+      .offset = offsetof(struct config, is_quiet),
+      .help = "No progress on standard error" },
 };
 static const struct option_group groups[] = { { "Options", rows, ANX_COUNT_OF(rows), 0 } };
-static const struct option_command command = {
-    "annex embedder",
-    "Serves embeddings of texts, made from vectors of terms, over the API that upsert_embedder and\n"
-    "query_embedder of a vector index speak: their URL is http://HOST:PORT. docs/vectors.md shows the whole.",
-    NULL,
-    0,
-    0,
-    groups,
-    ANX_COUNT_OF(groups),
+static const struct option_text examples[] = {
+    { "word vectors as word2vec, GloVe and fastText publish them",
+      "annex embedder --vectors words.vec" },
+    { "the compact form, which starts at once",
+      "annex embedder --vectors words.vec --convert words.model" },
+    { "vectors and terms in files of their own",
+      "annex embedder --vectors terms.npy --terms terms.txt --listen 127.0.0.1:7778" },
+};
+static const struct option_text sections[] = {
+    { "SERVICE",
+      "POST /api/v1/embedder/NAME/produce answers embeddings of texts. A text becomes the sum of the vectors "
+      "of "
+      "its terms, each weighted with 1 + ln of how often it occurs, normalized to length 1; a text without a "
+      "known term becomes zeros. Terms are runs of letters, digits, + and characters beyond ASCII, compared "
+      "without case, then as written.\n\n"
+      "The service has no authentication; listen on a loopback or private address. SIGTERM and SIGINT end "
+      "it." },
+};
+const struct option_command embedder_command = {
+    .name = "annex embedder",
+    .summary =
+        "Serves embeddings of texts, made from vectors of terms, over the API that upsert_embedder and\n"
+        "query_embedder of a vector index speak: their URL is http://HOST:PORT. docs/vectors.md shows the "
+        "whole.",
+    .groups = groups,
+    .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
+    .sections = sections,
+    .n_section = ANX_COUNT_OF(sections),
 };
 
 /* ---- The model ---- */
@@ -204,21 +231,27 @@ cmd_embedder(int argc, char **argv)
 {
     struct config config = { 0 };
     struct model *model = NULL;
-    enum options_result parsed = options_parse(&command, argc, argv, &config, NULL);
+    struct progress progress;
+    enum options_result parsed = options_parse(&embedder_command, argc, argv, &config, NULL);
     anx_error err;
     anx_status st;
 
     if (parsed != OPTIONS_RUN)
         return options_exit_code(parsed);
     anx_log_set(log_line, NULL, ANX_LOG_INFO);
+    progress_init(&progress, config.is_quiet);
+    progress_wait_begin(&progress, "reading vectors");
     st = open_model(&config, &model, &err);
+    progress_wait_end(&progress);
     if (st == ANX_OK && config.convert) {
+        progress_wait_begin(&progress, "writing vectors");
         st = model_write(model, config.scalar == 0 ? MODEL_F32 : MODEL_I8, config.convert, &err);
+        progress_wait_end(&progress);
         if (st == ANX_OK)
             printf("%s: %zu terms, %u components\n", config.convert, model_terms(model), model_dim(model));
     } else if (st == ANX_OK) {
         st = serve(&config, model, &err);
     }
     model_close(model);
-    return command_exit("annex embedder", st, &err);
+    return command_exit(embedder_command.name, st, &err);
 }

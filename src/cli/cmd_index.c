@@ -31,6 +31,10 @@ static const struct option_def inspect_rows[] = {
 };
 static const struct option_group inspect_groups[] = { { "Options", inspect_rows, ANX_COUNT_OF(inspect_rows),
                                                         0 } };
+static const struct option_text inspect_examples[] = {
+    { "what a file holds", "annex index inspect base.annex" },
+    { "the same for a program", "annex index inspect --json base.annex" },
+};
 static const struct option_command inspect_command = {
     .name = "annex index inspect",
     .summary = "Prints what the heads of an index file say. Reads nothing else: see `annex index verify`.",
@@ -39,6 +43,8 @@ static const struct option_command inspect_command = {
     .max_positional = 1,
     .groups = inspect_groups,
     .n_group = ANX_COUNT_OF(inspect_groups),
+    .examples = inspect_examples,
+    .n_example = ANX_COUNT_OF(inspect_examples),
 };
 
 static void
@@ -103,6 +109,9 @@ cmd_inspect(int argc, char **argv)
 /* --- verify
  * ------------------------------------------------------------------------------------------------------ */
 
+static const struct option_text verify_examples[] = {
+    { "all of the files of a folder", "annex index verify *.annex" },
+};
 static const struct option_command verify_command = {
     .name = "annex index verify",
     .summary = "Reads whole index files and checks everything: checksums where there are any, every count, "
@@ -112,6 +121,8 @@ static const struct option_command verify_command = {
     .positional = "FILE...",
     .min_positional = 1,
     .max_positional = OPTION_POSITIONAL_MAX,
+    .examples = verify_examples,
+    .n_example = ANX_COUNT_OF(verify_examples),
 };
 
 static int
@@ -204,6 +215,11 @@ static const struct option_def search_rows[] = {
 };
 static const struct option_group search_groups[] = { { "Options", search_rows, ANX_COUNT_OF(search_rows),
                                                        0 } };
+static const struct option_text search_examples[] = {
+    { "ten nearest of each query", "annex index search base.annex --queries queries.npy --k 10" },
+    { "recall, when the true neighbors are known",
+      "annex index search base.annex --queries queries.npy --truth neighbors.npy --ef 100" },
+};
 static const struct option_command search_command = {
     .name = "annex index search",
     .summary =
@@ -213,6 +229,8 @@ static const struct option_command search_command = {
     .max_positional = 1,
     .groups = search_groups,
     .n_group = ANX_COUNT_OF(search_groups),
+    .examples = search_examples,
+    .n_example = ANX_COUNT_OF(search_examples),
 };
 
 /* Numbers separated by commas, as a data set of one row. The array is the caller's to free. */
@@ -397,6 +415,10 @@ static const struct option_def convert_rows[] = {
 };
 static const struct option_group convert_groups[] = { { "Options", convert_rows, ANX_COUNT_OF(convert_rows),
                                                         0 } };
+static const struct option_text convert_examples[] = {
+    { "for programs that use usearch",
+      "annex index convert base.annex --to usearch --out base.usearch" },
+};
 static const struct option_command convert_command = {
     .name = "annex index convert",
     .summary =
@@ -406,6 +428,8 @@ static const struct option_command convert_command = {
     .max_positional = 1,
     .groups = convert_groups,
     .n_group = ANX_COUNT_OF(convert_groups),
+    .examples = convert_examples,
+    .n_example = ANX_COUNT_OF(convert_examples),
 };
 
 static anx_status
@@ -441,19 +465,20 @@ cmd_convert(int argc, char **argv)
     return command_exit(convert_command.name, convert_file(&config, files.value[0], &err), &err);
 }
 
+static const struct command commands[] = {
+    { "inspect", "What an index file holds, from its heads", cmd_inspect, &inspect_command, NULL },
+    { "verify", "Check whole files: checksums and structure", cmd_verify, &verify_command, NULL },
+    { "search", "Nearest rows of one query or of a file of queries", cmd_search, &search_command, NULL },
+    { "convert", "Write a file in another format", cmd_convert, &convert_command, NULL },
+};
+
+const struct command_table index_table = {
+    "annex index", "Works on index files: annex, usearch (v2 dense) and Lantern layouts.", commands,
+    ANX_COUNT_OF(commands)
+};
+
 int
 cmd_index(int argc, char **argv)
 {
-    static const struct command commands[] = {
-        { "inspect", "What an index file holds, from its heads", cmd_inspect },
-        { "verify", "Check whole files: checksums and structure", cmd_verify },
-        { "search", "Nearest rows of one query or of a file of queries", cmd_search },
-        { "convert", "Write a file in another format", cmd_convert },
-    };
-    static const struct command_table table = {
-        "annex index", "Works on index files: annex, usearch (v2 dense) and Lantern layouts.", commands,
-        ANX_COUNT_OF(commands)
-    };
-
-    return command_run(&table, argc, argv);
+    return command_run(&index_table, argc, argv);
 }

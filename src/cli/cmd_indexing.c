@@ -52,30 +52,49 @@ struct config {
     }
 
 static const struct option_def page_rows[] = {
-    TEXT("host", host, "<HOST>", "Host to bind", .def = "0.0.0.0"),
-    TEXT("tmp-dir", tmp_dir, "<TMP_DIR>", "Temp directory to save intermediate files", .def = "/tmp"),
-    UINT("port", port, "<PORT>", 0, 65535, "Port to bind", .def = "8998"),
+    TEXT(
+        "host", host, "<HOST>", "Host to bind", .def = "0.0.0.0",
+        .more =
+            "For both ports. A name with several addresses is bound at all of them; :: takes IPv4 and IPv6."),
+    TEXT("tmp-dir", tmp_dir, "<TMP_DIR>", "Temp directory to save intermediate files", .def = "/tmp",
+         .more =
+             "A private folder is made inside; folders that killed servers left are removed at the start. "
+             "A file is written only for a download of version 2 that broke, and has no name."),
+    UINT("port", port, "<PORT>", 0, 65535, "Port to bind", .def = "8998",
+         .more = "0 takes a free one, which the log names."),
     UINT("status-port", status_port, "<STATUS_PORT>", 0, 65535, "Status Server Port to bind", .def = "8999"),
-    TEXT("cert", cert, "<CERT>", "SSL Certificate path"),
+    TEXT(
+        "cert", cert, "<CERT>", "SSL Certificate path",
+        .more =
+            "With both, the indexing port speaks TLS 1.2 and 1.3 only; one without the other is refused. The "
+            "status port stays plain HTTP."),
     TEXT("key", key, "<KEY>", "SSL Certificate key path"),
 };
 static const struct option_def own_rows[] = {
-    TEXT("token-file", token_file, "<FILE>", "Clients must prove that they know the token in this file"),
+    TEXT("token-file", token_file, "<FILE>", "Clients must prove that they know the token in this file",
+         .more = "8 to 1024 bytes; a line end is not part of it. The token itself never travels. Original "
+                 "clients cannot prove anything and are refused, unless --allow-v1-without-token is given."),
     FLAG("allow-v1-without-token", allow_v1_without_token, "Original Lantern clients need no token"),
     UINT("max-clients", max_clients, "<N>", 1, 4096, "Sessions at once", .def = "16"),
-    UINT("max-queue", max_queue, "<N>", 0, 4096, "Clients that may wait for a session", .def = "64"),
-    UINT("max-builds", max_builds, "<N>", 1, 256, "Graphs built at once", .def = "2"),
+    UINT("max-queue", max_queue, "<N>", 0, 4096, "Clients that may wait for a session", .def = "64",
+         .more = "Further ones are refused."),
+    UINT("max-builds", max_builds, "<N>", 1, 256, "Graphs built at once", .def = "2",
+         .more = "Other sessions receive rows meanwhile and wait with the build."),
     UINT("max-memory", max_memory_mib, "<MIB>", 0, 1e9, "Memory of all builds in MiB; 0: 75 % of the machine",
-         .def = "0"),
+         .def = "0",
+         .more = "A build that would need more fails with a message that says so. The machine: or what the "
+                 "control group of the process allows."),
     UINT("max-dim", max_dim, "<N>", 0, 65536, "Dimensions of a vector; 0: the protocol's limit", .def = "0"),
     UINT("max-rows", max_rows, "<N>", 0, 4e9, "Rows of an index; 0: the engine's limit", .def = "0"),
     UINT("threads", threads, "<N>", 0, 1024, "Threads of a build; 0: every CPU", .def = "0"),
-    UINT("idle-timeout", idle_timeout_s, "<S>", 1, 86400, "Silence of a client that owes rows", .def = "60"),
+    UINT("idle-timeout", idle_timeout_s, "<S>", 1, 86400, "Silence of a client that owes rows", .def = "60",
+         .more = "Clients of version 2 may ask for up to ten minutes."),
     UINT("send-timeout", send_timeout_s, "<S>", 1, 86400, "A client takes nothing of its index", .def = "60"),
     UINT("resume-timeout", resume_timeout_s, "<S>", 0, 86400, "A broken download is kept; 0: it is not",
          .def = "300"),
     UINT("drain-timeout", drain_timeout_s, "<S>", 0, 86400, "SIGTERM: builds may still finish", .def = "30"),
-    TEXT("advertise", advertise, "<HOST:PORT>", "Where waiting original clients are sent; default: here"),
+    TEXT("advertise", advertise, "<HOST:PORT>", "Where waiting original clients are sent; default: here",
+         .more = "Needed behind a proxy or a port mapping."),
     { .name = "log-level",
       .type = OPTION_CHOICE,
       .choices = "error|warn|info|debug",
@@ -88,6 +107,50 @@ static const struct option_def own_rows[] = {
 static const struct option_group groups[] = {
     { "Options", page_rows, ANX_COUNT_OF(page_rows), 0 },
     { "Further options", own_rows, ANX_COUNT_OF(own_rows), 0 },
+};
+
+static const struct option_text examples[] = {
+    { "for this machine only",
+      "annex start-indexing-server --host 127.0.0.1" },
+    { "for others: TLS and a token",
+      "annex start-indexing-server --cert cert.pem --key key.pem --token-file token" },
+};
+static const struct option_text sections[] = {
+    { "PROTOCOL",
+      "The server takes rows from PostgreSQL backends that run CREATE INDEX ... WITH (external = true), "
+      "builds "
+      "the index with all CPUs of its own machine, and sends the index file back. It speaks the protocol of "
+      "the "
+      "original Lantern extension, so that databases with that extension can use it unchanged, and a second "
+      "version for our own, with checked messages, tokens, progress, and downloads that go on after a broken "
+      "connection. Under the name lantern-cli the same program answers." },
+    { "STATUS", "GET http://HOST:STATUS_PORT/ answers {\"status\":0,\"status_updated_at\":1727964328269}, "
+                "where status is 0 "
+                "(idle: no build since the start), 1 (in progress), 2 (the last build failed) or 3 (it "
+                "succeeded), and the "
+                "time is that of the last change, in milliseconds since 1970. /status adds jobs, queue, "
+                "memory, totals and "
+                "the last error; /metrics is for Prometheus; /healthz answers 200, or 503 while the server "
+                "shuts down." },
+    { "LOG",
+      "One line per event on standard error: time, level, event, then key=value. On a terminal a line at the "
+      "bottom shows what the builds are doing." },
+    { "SIGNALS", "SIGHUP reads certificate, key and token again. What cannot be read stays as it was; the "
+                 "log says so.\n\n"
+                 "SIGTERM and SIGINT: takes no new clients, lets builds finish for --drain-timeout, tells "
+                 "the rest, ends "
+                 "with exit code 0. A second one ends at once, with 1." },
+    { "FILES", "TMP_DIR/annex-indexing-XXXXXX/lock is held locked as long as the server lives." },
+};
+const struct option_command indexing_command = {
+    .name = "annex start-indexing-server",
+    .summary = "Builds vector indexes for databases, over the network. Times are in seconds.",
+    .groups = groups,
+    .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
+    .sections = sections,
+    .n_section = ANX_COUNT_OF(sections),
 };
 
 /* --- help --- */
@@ -127,6 +190,7 @@ print_help(void)
     printf("\nSignals: SIGHUP reads certificate, key and token again; SIGTERM lets builds finish, a second "
            "one ends "
            "at once.\n");
+    options_print_examples(&indexing_command, stdout);
 }
 
 static bool
@@ -350,7 +414,7 @@ start(const struct config *config, const char *name)
 int
 cmd_indexing(int argc, char **argv)
 {
-    struct option_command command = { .groups = groups, .n_group = ANX_COUNT_OF(groups) };
+    struct option_command command = indexing_command;
     struct config config;
     char name[64];
     enum options_result parsed;

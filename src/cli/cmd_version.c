@@ -11,14 +11,21 @@
 #define ANX_VERSION "unknown"
 #endif
 
+static const struct option_text examples[] = {
+    { "what this machine runs", "annex version" },
+    { "with another instruction set", "RX_TARGET_INSTRUCTIONS=avx2 annex version" },
+};
+const struct option_command version_command = {
+    .name = "annex version",
+    .summary = "Prints the version, and the distance kernels that this CPU can run, best first.",
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
+};
+
 int
 cmd_version(int argc, char **argv)
 {
-    static const struct option_command command = {
-        .name = "annex version",
-        .summary = "Prints the version, and the distance kernels that this CPU can run, best first.",
-    };
-    enum options_result parsed = options_parse(&command, argc, argv, NULL, NULL);
+    enum options_result parsed = options_parse(&version_command, argc, argv, NULL, NULL);
     const anx_kernels *const *sets;
     size_t n;
 

@@ -14,7 +14,8 @@ print_table(const struct command_table *table, FILE *out)
     fprintf(out, "%s COMMAND [options]\n\n%s\n\nCommands:\n", table->name, table->summary);
     for (size_t i = 0; i < table->n; i++)
         fprintf(out, "  %-*s %s\n", width, table->commands[i].name, table->commands[i].help);
-    fprintf(out, "\n%s COMMAND --help tells more.\n", table->name);
+    fprintf(out, "\n%s COMMAND --help tells more. Exit codes: 0 done, 1 failed, 2 wrong usage.\n",
+            table->name);
 }
 
 int

@@ -371,13 +371,17 @@ options_exit_code(enum options_result result)
     return result == OPTIONS_USAGE ? 2 : 0;
 }
 
+const char *
+option_value_name(const struct option_def *def)
+{
+    return def->value ? def->value : def->type == OPTION_CHOICE ? def->choices : type_words[def->type];
+}
+
 static void
 print_option(const struct option_def *def, FILE *out)
 {
     char head[128];
-    const char *value = def->value                   ? def->value
-                        : def->type == OPTION_CHOICE ? def->choices
-                                                     : type_words[def->type];
+    const char *value = option_value_name(def);
 
     if (def->letter)
         snprintf(head, sizeof(head), "-%c, --%s%s%s", def->letter, def->name, *value ? " " : "", value);
@@ -406,4 +410,14 @@ options_print_help(const struct option_command *command, FILE *out)
         for (size_t i = 0; i < command->groups[g].n; i++)
             print_option(&command->groups[g].options[i], out);
     }
+    options_print_examples(command, out);
+}
+
+void
+options_print_examples(const struct option_command *command, FILE *out)
+{
+    if (command->n_example > 0)
+        fputs("\nExamples:\n", out);
+    for (size_t i = 0; i < command->n_example; i++)
+        fprintf(out, "  # %s\n  %s\n", command->examples[i].title, command->examples[i].text);
 }

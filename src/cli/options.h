@@ -51,12 +51,16 @@ struct option_def {
     const char *def;     /* parsed like a value given by the user; NULL: zero */
     const char *value;   /* what --help calls the value; NULL: a word by type */
     const char *help;    /* one line; the default is added to it */
+    const char *more;    /* further sentences for the manual page, or NULL */
 };
 struct option_group {
     const char *title; /* NULL: options that --help does not show */
     const struct option_def *options;
     size_t n;
     size_t offset;
+};
+struct option_text {
+    const char *title, *text;
 };
 struct option_command {
     const char *name;       /* "annex build" */
@@ -65,6 +69,11 @@ struct option_command {
     size_t min_positional, max_positional;
     const struct option_group *groups;
     size_t n_group;
+    const struct option_text *examples; /* title: what it is for, text: what to type */
+    size_t n_example;
+    const struct option_text
+        *sections; /* of the manual page, behind its options; text is printed as it is filled */
+    size_t n_section;
 };
 
 #define OPTION_POSITIONAL_MAX 16
@@ -92,5 +101,8 @@ enum options_result options_set(const struct option_command *command, const char
 /* 0 for OPTIONS_HELP, 2 for OPTIONS_USAGE. */
 int options_exit_code(enum options_result result);
 void options_print_help(const struct option_command *command, FILE *out);
+void options_print_examples(const struct option_command *command, FILE *out);
+/* What follows an option's name: the words of a choice, "FILE", "N"; "" for a flag. */
+const char *option_value_name(const struct option_def *def);
 
 #endif

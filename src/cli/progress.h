@@ -1,5 +1,5 @@
-/* A progress line on standard error: rewritten in place on a terminal, a plain line now and then (at least
- * 5 s apart) otherwise. Standard output stays free for results.
+/* A progress line on standard error: with a bar and rewritten in place on a terminal, a plain line now and
+ * then (at least 5 s apart) otherwise. Standard output stays free for results.
  *
  *     struct progress progress;
  *     progress_init(&progress, quiet);
@@ -20,11 +20,20 @@ struct progress {
     bool is_silent, is_terminal, is_line_open;
     const char *phase; /* borrowed: a constant */
     uint64_t phase_began_ns, shown_ns;
+    /* of progress_wait_begin, for its owner; the flag is what the thread reads */
+    pthread_t ticker;
+    bool has_ticker;
+    const char *waiting_for;
+    _Atomic bool is_waited_for;
 };
 
 void progress_init(struct progress *progress, bool is_silent);
 /* An anx_progress_fn with context = the struct; never cancels. total 0: unknown. */
 bool progress_report(void *context, const char *phase, size_t done, size_t total);
+/* The same for work that reports nothing: how long it has lasted, from a thread, until progress_wait_end,
+ * which clears the line. Without a thread to be had nothing is shown. */
+void progress_wait_begin(struct progress *progress, const char *phase);
+void progress_wait_end(struct progress *progress);
 /* Clears the line on a terminal. The struct may be used again afterwards. */
 void progress_end(struct progress *progress);
 

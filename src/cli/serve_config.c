@@ -8,6 +8,7 @@
 
 #include "base/arena.h"
 #include "base/error.h"
+#include "cli/commands.h"
 
 #define FIELD(name) .offset = offsetof(struct serve_config, name)
 #define SECONDS_MAX 1e9
@@ -203,11 +204,31 @@ static const struct option_group groups[] = {
     { "Logs", log_rows, ANX_COUNT_OF(log_rows), 0 },
     { NULL, accepted_rows, ANX_COUNT_OF(accepted_rows), 0 },
 };
-static const struct option_command command = {
+static const struct option_text examples[] = {
+    { "try it", "annex serve --db ./data" },
+    { "for other machines, over TLS, with users", "annex serve --db /var/lib/annex --security --httpsaddr "
+                                                  "0.0.0.0:9089 --ssl-cert cert.pem --ssl-key key.pem" },
+    { "from a file of settings", "annex serve --config annex.yml" },
+};
+static const struct option_text sections[] = {
+    { "SETTINGS",
+      "Settings come from the command line, from RX_ variables of the environment, from the YAML file that "
+      "--config names, and from the defaults; the first that says something wins. docs/operations.md lists "
+      "the "
+      "variables and the keys of the file." },
+    { "SIGNALS", "SIGTERM and SIGINT end the server when the requests that run are answered; everything "
+                 "acknowledged is on "
+                 "the disk already. SIGHUP reads certificate and key again." },
+};
+const struct option_command serve_command = {
     .name = "annex serve",
     .summary = "Serves the document database over HTTP until SIGTERM or SIGINT.",
     .groups = groups,
     .n_group = ANX_COUNT_OF(groups),
+    .examples = examples,
+    .n_example = ANX_COUNT_OF(examples),
+    .sections = sections,
+    .n_section = ANX_COUNT_OF(sections),
 };
 
 static const struct {
@@ -268,7 +289,7 @@ set_from_file(const char *path, const char *section, const char *key, const char
     snprintf(origin, sizeof(origin), "%s: %s.%s", path, section, key);
     for (size_t i = 0; i < ANX_COUNT_OF(sources); i++)
         if (strcmp(sources[i].section, section) == 0 && strcmp(sources[i].key, key) == 0)
-            return options_set(&command, sources[i].option, copy, origin, config);
+            return options_set(&serve_command, sources[i].option, copy, origin, config);
     snprintf(name, sizeof(name), "%s.%s", section, key);
     for (size_t i = 0; i < ANX_COUNT_OF(ignored); i++)
         if (strcmp(ignored[i], name) == 0)
@@ -354,7 +375,7 @@ read_environment(struct serve_config *config)
 
         if (!value || !*value)
             continue;
-        if (options_set(&command, sources[i].option, is_switch ? "true" : value, sources[i].variable,
+        if (options_set(&serve_command, sources[i].option, is_switch ? "true" : value, sources[i].variable,
                         config) != OPTIONS_RUN)
             return OPTIONS_USAGE;
     }
@@ -364,7 +385,7 @@ read_environment(struct serve_config *config)
 enum options_result
 serve_config_read(int argc, char **argv, struct serve_config *config)
 {
-    enum options_result result = options_parse(&command, argc, argv, config, NULL);
+    enum options_result result = options_parse(&serve_command, argc, argv, config, NULL);
 
     config->texts = NULL;
     if (result == OPTIONS_RUN && config->config_path) {
@@ -376,7 +397,7 @@ serve_config_read(int argc, char **argv, struct serve_config *config)
     if (result == OPTIONS_RUN)
         result = read_environment(config);
     if (result == OPTIONS_RUN)
-        result = options_parse_over(&command, argc, argv, config, NULL);
+        result = options_parse_over(&serve_command, argc, argv, config, NULL);
     return result;
 }
 

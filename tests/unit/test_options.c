@@ -339,7 +339,7 @@ run_seven(int argc, char **argv)
 static void
 commands_are_found_by_name(void **state)
 {
-    static const struct command commands[] = { { "seven", "gives seven", run_seven } };
+    static const struct command commands[] = { { "seven", "gives seven", run_seven, NULL, NULL } };
     static const struct command_table table = { "annex", "Test.", commands, 1 };
     char program[] = "annex", seven[] = "seven", nope[] = "nope", x[] = "x";
     char *good[] = { program, seven, x }, *bad[] = { program, nope };
