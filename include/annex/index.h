@@ -269,6 +269,8 @@ typedef struct anx_index_stats {
     size_t max_level;    /* hnsw */
     size_t n_copies;     /* hnsw: rows that are exact copies of another row */
     bool is_trained;     /* ivf */
+    float code_low, code_high; /* hnsw: what its 8-bit codes cover of each component of the turned rows; both
+                                  0 while it has none or they are exact */
     const char *kernels; /* instruction set in use, e.g. "avx512" */
 } anx_index_stats;
 ANX_API void anx_index_get_stats(const anx_index *index, anx_index_stats *stats);

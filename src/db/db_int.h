@@ -38,6 +38,8 @@ struct engine {
     atomic_bool wants_events;
     struct housekeeper *keeper;  /* the thread for expiry and index files; owned */
     struct quantizer *quantizer; /* quantize.h; owned */
+    atomic_bool is_measuring;    /* recall.h: one at a time */
+    struct map_cache *maps;      /* map.h; owned */
 };
 
 struct database {

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "db/engine_int.h"
 #include "db/ns_int.h"
+#include "db/map.h"
 #include "db/quantize.h"
 
 anx_status
@@ -317,7 +318,8 @@ engine_open(const struct engine_params *params, struct engine **out, anx_error *
         st = open_root(engine, err);
     if (st == ANX_OK) {
         engine->quantizer = quantizer_create();
-        engine->keeper = engine->quantizer ? housekeeper_start(engine) : NULL;
+        engine->maps = map_cache_create();
+        engine->keeper = engine->quantizer && engine->maps ? housekeeper_start(engine) : NULL;
         if (!engine->keeper)
             st = anx_fail(err, ANX_E_NOMEM, "could not start the thread that keeps house");
     }
@@ -345,6 +347,7 @@ engine_close(struct engine *engine)
     for (size_t i = 0; i < engine->n_database; i++)
         database_destroy(engine->databases[i]);
     anx_free(NULL, engine->databases);
+    map_cache_destroy(engine->maps);
     anx_pool_destroy(engine->pool);
     pthread_cond_destroy(&engine->released);
     pthread_mutex_destroy(&engine->lock);

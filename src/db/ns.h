@@ -140,7 +140,8 @@ struct ns {
     uint32_t n_name_stored;    /* names of the dictionary that are in the store; write_lock */
     /* For the index files: changes so far, and when the last one was. Written under write_lock. */
     _Atomic uint64_t n_change, changed_ns;
-    uint64_t n_change_saved, saved_ns; /* of the files; write_lock */
+    _Atomic uint64_t n_change_saved; /* of the files; written under write_lock; UINT64_MAX: they are old */
+    uint64_t saved_ns;               /* of the files; write_lock */
 };
 /* What binary clients need to read documents: number `nsid`, name, dictionary with its identity, fields.
  * lock: takes data_lock shared; otherwise the caller has it or write_lock. */

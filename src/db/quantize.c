@@ -33,7 +33,8 @@ struct quantizer {
     bool has_thread; /* to be joined; the housekeeper's, as is starting */
     atomic_bool is_busy, is_quitting;
     struct ns *ns; /* of the job: a reference, and one of its database */
-    uint64_t serial;
+    _Atomic uint64_t serial;
+    atomic_uint permille; /* of the building, for whoever looks */
 };
 struct job {
     struct quantizer *q;
@@ -241,8 +242,9 @@ goes_on(void *context, const char *phase, size_t done, size_t total)
     struct job *job = context;
 
     (void) phase;
-    (void) done;
-    (void) total;
+    if (total > 0)
+        atomic_store_explicit(&job->q->permille, (unsigned) (1000 * (done < total ? done : total) / total),
+                              memory_order_relaxed);
     return !atomic_load(&job->q->is_quitting);
 }
 
@@ -512,6 +514,7 @@ quantizer_start(struct quantizer *q, struct ns *ns, struct vector_index *index)
     if (q->has_thread)
         pthread_join(q->thread, NULL);
     q->ns = ns;
+    atomic_store(&q->permille, 0);
     q->serial = index->serial;
     atomic_fetch_add(&ns->references, 1);
     atomic_fetch_add(&ns->database->references, 1); /* the housekeeper has one, so it is not the first */
@@ -566,4 +569,11 @@ quantizer_reset(struct quantizer *q, struct ns *ns, struct vector_index *index, 
         *err = job.err;
     job_fini(&job);
     return outcome == FAILED ? job.err.status : ANX_OK;
+}
+
+bool
+quantizer_progress(const struct quantizer *q, uint64_t serial, double *out)
+{
+    *out = atomic_load_explicit(&q->permille, memory_order_relaxed) / 1000.0;
+    return atomic_load(&q->is_busy) && atomic_load(&q->serial) == serial;
 }

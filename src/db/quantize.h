@@ -30,5 +30,7 @@ bool quantizer_start(struct quantizer *quantizer, struct ns *ns, struct vector_i
  * something came in between. ANX_E_NOMEM, ANX_E_CORRUPT (floats are not in the store). */
 ANX_NODISCARD anx_status quantizer_reset(struct quantizer *quantizer, struct ns *ns,
                                          struct vector_index *index, anx_error *err);
+/* Is the index with that serial being quantized, and how much of the building is done, 0..1? Any thread. */
+bool quantizer_progress(const struct quantizer *quantizer, uint64_t serial, double *out);
 
 #endif

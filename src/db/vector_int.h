@@ -27,6 +27,13 @@ struct vector_source {
     bool keeps_read;
 };
 
+/* The last measurement of an index (recall.h). */
+struct recall_note {
+    double recall;
+    size_t k, ef, nprobe, queries, vectors;
+    int64_t measured_at; /* Unix seconds; 0: never */
+};
+
 struct vector_index {
     const struct index_def *def; /* borrowed from the ns_index; changed by vector_reconfigure */
     struct ns *ns;               /* borrowed; immutable, as all up to dim */
@@ -53,6 +60,7 @@ struct vector_index {
     roaring_bitmap_t *empty; /* rows that satisfy EMPTY */
     roaring_bitmap_t *any;   /* rows that satisfy ANY */
     uint64_t n_vector;       /* of published rows */
+    struct recall_note recall; /* data_lock alone */
     /* The holder of write_lock's. */
     uint64_t *dead; /* owned: labels to remove when data_lock is released */
     size_t n_dead, dead_capacity;

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <http_parser.h>
 #include <openssl/err.h>
+#include <poll.h>
 #include <stdio.h>
 #include <strings.h>
 #include <sys/socket.h>
@@ -326,8 +327,25 @@ reason_of(int code)
     }
 }
 
+const uint32_t http_latency_bounds[HTTP_LATENCIES] = { 50,     100,     200,     500,    1000,   2000,
+                                                       5000,   10000,   20000,   50000,  100000, 200000,
+                                                       500000, 1000000, 2000000, 5000000 };
+
 static void
-write_head(struct http_connection *c, const struct http_request *request, size_t body_size)
+count_latency(struct http_counters *counters, uint64_t ns)
+{
+    uint64_t us = ns / 1000;
+    size_t i = 0;
+
+    while (i < HTTP_LATENCIES && us >= http_latency_bounds[i])
+        i++;
+    atomic_fetch_add_explicit(&counters->latency[i], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counters->latency_us, us, memory_order_relaxed);
+}
+
+/* took_ns: how long the request was with us; told for what is asked of a database. */
+static void
+write_head(struct http_connection *c, const struct http_request *request, uint64_t took_ns, size_t body_size)
 {
     anx_buffer *head = &c->head;
     char number[24];
@@ -344,6 +362,9 @@ write_head(struct http_connection *c, const struct http_request *request, size_t
     if (request->is_challenge)
         anx_buffer_text(head, ANX_TEXT("\r\nWWW-Authenticate: Basic realm=\"reindexer\""));
     anx_buffer_text(head, request->headers);
+    if (request->route && request->route->has_db)
+        anx_buffer_printf(head, "\r\nServer-Timing: total;dur=%llu.%03u",
+                          (unsigned long long) (took_ns / 1000000), (unsigned) (took_ns / 1000 % 1000));
     if (!c->keeps_alive)
         anx_buffer_text(head, ANX_TEXT("\r\nConnection: close"));
     else if (c->parser.http_minor == 0)
@@ -416,7 +437,10 @@ answer(struct http_connection *c, struct http_request *request)
     struct http_loop *loop = c->loop;
     struct http_counters *counters = http_server_counters(loop->server);
     anx_arena *arena = request->arena;
+    uint64_t took_ns = anx_clock_ns() - request->start_ns;
 
+    if (!request->is_unmeasured)
+        count_latency(counters, took_ns);
     atomic_fetch_add_explicit(&counters->requests, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&counters->bytes_out, request->out.size, memory_order_relaxed);
     if (request->code >= 400)
@@ -425,7 +449,7 @@ answer(struct http_connection *c, struct http_request *request)
         log_access(request, request->out.size);
     c->out = request->out;
     c->out.max = SIZE_MAX;
-    write_head(c, request, c->out.size);
+    write_head(c, request, took_ns, c->out.size);
     if (c->is_head_request)
         anx_buffer_clear(&c->out);
     if (loop->n_arena < HTTP_ARENAS_KEPT) {
@@ -441,6 +465,33 @@ answer(struct http_connection *c, struct http_request *request)
         return false;
     }
     return send_answer(c);
+}
+
+/* ---- Clients that go away ---- */
+
+#define WATCH_NS 50000000u
+
+/* The connection, and with it the socket, lives as long as the request is at a worker. */
+static bool
+is_client_gone(void *context)
+{
+    struct http_request *request = context;
+    struct pollfd socket = { .fd = request->connection->fd, .events = POLLRDHUP };
+    uint64_t now_ns = anx_clock_ns();
+
+    if (now_ns - request->watched_ns < WATCH_NS)
+        return false;
+    request->watched_ns = now_ns;
+    return http_server_is_stopping(request->server) ||
+           (poll(&socket, 1, 0) > 0 && (socket.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
+}
+
+void
+http_watch_client(struct http_request *request)
+{
+    request->watched_ns = anx_clock_ns();
+    request->session.should_stop = is_client_gone;
+    request->session.stop_context = request;
 }
 
 /* ---- Requests ---- */

@@ -1,6 +1,10 @@
 /* The web console: its page, and the routes under api/v1/annex that it asks. */
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "db/users.h"
 #include "http/http_int.h"
@@ -64,6 +68,7 @@ handle_page(struct http_request *r, anx_error *err)
     }
     anx_buffer_fini(&headers);
     r->content_type = "text/html; charset=utf-8";
+    r->is_unmeasured = true;
     r->is_bodyless = is_known;
     if (is_known)
         r->code = 304;
@@ -110,5 +115,67 @@ handle_whoami(struct http_request *r, anx_error *err)
     anx_buffer_text(&r->out, ANX_TEXT("},\"version\":"));
     json_print_text(&r->out, anx_text_of(http_server_params(r->server)->info->version));
     anx_buffer_char(&r->out, '}');
+    return ANX_OK;
+}
+
+/* ---- Counters ---- */
+
+/* The resident set; 0 where the system does not tell. */
+static uint64_t
+resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long long whole, resident = 0;
+
+    if (!file)
+        return 0;
+    if (fscanf(file, "%llu %llu", &whole, &resident) != 2)
+        resident = 0;
+    fclose(file);
+    return resident * (uint64_t) sysconf(_SC_PAGESIZE);
+}
+
+static uint64_t
+load(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+anx_status
+handle_counters(struct http_request *r, anx_error *err)
+{
+    const struct http_counters *c = http_server_counters(r->server);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {
+        { "uptime_ms", (anx_clock_ns() - c->start_ns) / 1000000 },
+        { "requests", load(&c->requests) },
+        { "errors", load(&c->errors) },
+        { "queries", load(&c->queries) },
+        { "connections", load(&c->connections) },
+        { "received_bytes", load(&c->bytes_in) },
+        { "sent_bytes", load(&c->bytes_out) },
+        { "memory_bytes", resident_bytes() },
+    };
+    uint64_t count = 0;
+
+    (void) err;
+    r->is_unmeasured = true;
+    for (size_t i = 0; i < ANX_COUNT_OF(rows); i++)
+        anx_buffer_printf(&r->out, "%c\"%s\":%llu", i == 0 ? '{' : ',', rows[i].name,
+                          (unsigned long long) rows[i].value);
+    anx_buffer_text(&r->out, ANX_TEXT(",\"latency_us\":{\"bounds\":"));
+    for (size_t i = 0; i < HTTP_LATENCIES; i++)
+        anx_buffer_printf(&r->out, "%c%u", i == 0 ? '[' : ',', http_latency_bounds[i]);
+    anx_buffer_text(&r->out, ANX_TEXT("],\"counts\":"));
+    for (size_t i = 0; i <= HTTP_LATENCIES; i++) {
+        uint64_t n = load(&c->latency[i]);
+
+        anx_buffer_printf(&r->out, "%c%llu", i == 0 ? '[' : ',', (unsigned long long) n);
+        count += n;
+    }
+    anx_buffer_printf(&r->out, "],\"sum\":%llu,\"count\":%llu}}", (unsigned long long) load(&c->latency_us),
+                      (unsigned long long) count);
     return ANX_OK;
 }

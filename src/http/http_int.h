@@ -45,12 +45,14 @@ struct http_request {
     struct query_location location;
     bool with_location;
     bool is_challenge; /* 401 with WWW-Authenticate */
+    bool is_unmeasured; /* not among the latencies: of the console itself */
     bool is_bodyless;  /* no status object stands in for an empty body */
     anx_text headers;  /* further ones, each behind its "\r\n" */
     /* Set by a route's `prepare`. */
     struct query query;
     bool is_prepared;
     struct http_request *next; /* in a queue of the loop */
+    uint64_t watched_ns;       /* when the client was last looked at */
     struct anx_work work;
 };
 
@@ -98,13 +100,24 @@ void http_answer_status(struct http_request *request, anx_status status, const a
 /* The status object with that code and description. */
 void http_answer_error(struct http_request *request, int code, anx_text description);
 void http_answer_plain(struct http_request *request, int code, anx_text text);
+/* From now on the request's work ends, with ANX_E_CANCELLED, soon after its client has closed the connection
+ * (or its half of it) or the server stops: for what may take seconds. On a worker. */
+void http_watch_client(struct http_request *request);
 
-/* Counters that /metrics shows. */
+/* Counters that /metrics and the console show. */
+enum { HTTP_LATENCIES = 16 };
+extern const uint32_t http_latency_bounds[HTTP_LATENCIES]; /* microseconds, ascending */
 struct http_counters {
     _Atomic uint64_t requests, errors, bytes_in, bytes_out, connections;
+    _Atomic uint64_t queries; /* that read documents, and could be understood */
+    /* Of answers in [bounds[i - 1], bounds[i]), the last one above all; and of all in microseconds. */
+    _Atomic uint64_t latency[HTTP_LATENCIES + 1], latency_us;
+    uint64_t start_ns; /* immutable */
 };
+void http_count_query(struct http_request *request);
 const struct http_params *http_server_params(const struct http_server *server);
 struct http_counters *http_server_counters(struct http_server *server);
+bool http_server_is_stopping(struct http_server *server);
 
 /* Handlers, one file per group. */
 anx_status handle_db_list(struct http_request *r, anx_error *err); /* admin.c */
@@ -153,5 +166,10 @@ anx_status handle_allocator(struct http_request *r, anx_error *err);
 anx_status handle_page(struct http_request *r, anx_error *err); /* console.c */
 anx_status handle_page_alias(struct http_request *r, anx_error *err);
 anx_status handle_whoami(struct http_request *r, anx_error *err);
+anx_status handle_counters(struct http_request *r, anx_error *err);
+anx_status handle_ns_health(struct http_request *r, anx_error *err); /* insight.c */
+anx_status handle_recall(struct http_request *r, anx_error *err);
+anx_status handle_map(struct http_request *r, anx_error *err);
+anx_status handle_map_place(struct http_request *r, anx_error *err);
 
 #endif

@@ -60,8 +60,10 @@ handle_items_get(struct http_request *r, anx_error *err)
     struct result *result = NULL;
     anx_status st = items_query(r, &query, err);
 
-    if (st == ANX_OK)
+    if (st == ANX_OK) {
+        http_count_query(r);
         st = db_select(r->db, &query, &r->session, &result, err);
+    }
     if (st == ANX_OK)
         st = result_print_json(result, &window, &r->out, err);
     result_free(result);

@@ -43,6 +43,8 @@ run_query(struct http_request *r, const struct result_window *window, anx_error 
 
     if (st != ANX_OK)
         return st;
+    if (r->query.type == QUERY_SELECT)
+        http_count_query(r);
     st = r->query.type == QUERY_SELECT ? db_select(r->db, &r->query, &r->session, &result, err)
                                        : db_modify(r->db, &r->query, &r->session, &result, err);
     if (st == ANX_OK)

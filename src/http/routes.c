@@ -58,6 +58,11 @@ static const struct http_route routes[] = {
     { VERB_GET, false, "", ROLE_NONE, ON_LOOP_FOR_ALL, handle_page, NULL },
     { VERB_GET, false, "console", ROLE_NONE, ON_LOOP_FOR_ALL, handle_page_alias, NULL },
     { VERB_GET, false, "api/v1/annex/whoami", ROLE_NONE, ON_LOOP, handle_whoami, NULL },
+    { VERB_GET, true, NS "/health", ROLE_DATA_READ, ON_WORKER, handle_ns_health, NULL },
+    { VERB_POST, true, NS "/recall", ROLE_DATA_READ, ON_WORKER, handle_recall, NULL },
+    { VERB_GET, true, NS "/map", ROLE_DATA_READ, ON_WORKER, handle_map, NULL },
+    { VERB_POST, true, NS "/map", ROLE_DATA_READ, ON_WORKER, handle_map_place, NULL },
+    { VERB_GET, false, "api/v1/annex/metrics", ROLE_NONE, ON_LOOP, handle_counters, NULL },
 };
 
 /* Compares segment by segment; collects what stands at ":x". */

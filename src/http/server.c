@@ -51,6 +51,18 @@ http_server_params(const struct http_server *server)
     return &server->params;
 }
 
+void
+http_count_query(struct http_request *request)
+{
+    atomic_fetch_add_explicit(&request->server->counters.queries, 1, memory_order_relaxed);
+}
+
+bool
+http_server_is_stopping(struct http_server *server)
+{
+    return atomic_load(&server->is_stopping);
+}
+
 struct http_counters *
 http_server_counters(struct http_server *server)
 {
@@ -305,6 +317,7 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
     if (!server)
         return anx_fail(err, ANX_E_NOMEM, "no memory for the HTTP server");
     server->params = *params;
+    server->counters.start_ns = anx_clock_ns();
     http_parser_set_max_header_size(HEADERS_MAX);
     server->stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (server->stop < 0)

@@ -214,6 +214,10 @@ hnsw_stats(const anx_index *index, anx_index_stats *stats)
     stats->memory_bytes = sizeof(struct hnsw) + graph_memory(g, stats);
     stats->max_level = upper_levels(upper_of(g));
     stats->n_copies = g->n_copy_used;
+    if (g->space.kind == SPACE_ROTATED) {
+        stats->code_low = g->space.offset;
+        stats->code_high = g->space.offset + 255 * g->space.step;
+    }
     names_unlock(g);
 }
 
