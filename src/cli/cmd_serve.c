@@ -130,6 +130,7 @@ open_http(struct service *service, anx_error *err)
         .max_response_bytes = config->max_http_rsp,
         .read_timeout_s = (unsigned) config->http_read_timeout,
         .write_timeout_s = (unsigned) config->http_write_timeout,
+        .indexing_status = config->indexing_status,
         .with_metrics = config->with_prometheus,
         .with_access_log = with_log,
         .info = &service->info,

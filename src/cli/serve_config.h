@@ -16,7 +16,7 @@ struct serve_config {
     anx_arena *texts; /* of the settings file; NULL without one */
     const char *config_path;
     const char *db_path, *http_address, *https_address, *rpc_address, *rpcs_address, *unix_rpc_address;
-    const char *cert, *key, *pid_file, *unused_text;
+    const char *cert, *key, *pid_file, *indexing_status, *unused_text;
     int durability, log_level;
     size_t max_http_req, max_http_rsp, http_read_timeout, http_write_timeout, tx_idle_timeout;
     size_t max_rpc_req, max_rpc_rsp, rpc_result_timeout;

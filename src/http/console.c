@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "db/users.h"
 #include "http/http_int.h"
+#include "http/indexing.h"
 #include "http/page.h"
 
 /* ---- The page ---- */
@@ -178,4 +179,13 @@ handle_counters(struct http_request *r, anx_error *err)
     anx_buffer_printf(&r->out, "],\"sum\":%llu,\"count\":%llu}}", (unsigned long long) load(&c->latency_us),
                       (unsigned long long) count);
     return ANX_OK;
+}
+
+/* ---- The indexing server ---- */
+
+anx_status
+handle_indexing(struct http_request *r, anx_error *err)
+{
+    r->is_unmeasured = true;
+    return http_indexing_print(http_server_indexing(r->server), &r->session, &r->out, err);
 }

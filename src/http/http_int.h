@@ -118,6 +118,7 @@ void http_count_query(struct http_request *request);
 const struct http_params *http_server_params(const struct http_server *server);
 struct http_counters *http_server_counters(struct http_server *server);
 bool http_server_is_stopping(struct http_server *server);
+struct http_indexing *http_server_indexing(struct http_server *server); /* NULL: none */
 
 /* Handlers, one file per group. */
 anx_status handle_db_list(struct http_request *r, anx_error *err); /* admin.c */
@@ -167,6 +168,7 @@ anx_status handle_page(struct http_request *r, anx_error *err); /* console.c */
 anx_status handle_page_alias(struct http_request *r, anx_error *err);
 anx_status handle_whoami(struct http_request *r, anx_error *err);
 anx_status handle_counters(struct http_request *r, anx_error *err);
+anx_status handle_indexing(struct http_request *r, anx_error *err);
 anx_status handle_ns_health(struct http_request *r, anx_error *err); /* insight.c */
 anx_status handle_recall(struct http_request *r, anx_error *err);
 anx_status handle_map(struct http_request *r, anx_error *err);

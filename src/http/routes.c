@@ -62,6 +62,7 @@ static const struct http_route routes[] = {
     { VERB_POST, true, NS "/recall", ROLE_DATA_READ, ON_WORKER, handle_recall, NULL },
     { VERB_GET, true, NS "/map", ROLE_DATA_READ, ON_WORKER, handle_map, NULL },
     { VERB_POST, true, NS "/map", ROLE_DATA_READ, ON_WORKER, handle_map_place, NULL },
+    { VERB_GET, false, "api/v1/annex/indexing", ROLE_NONE, ON_WORKER, handle_indexing, NULL },
     { VERB_GET, false, "api/v1/annex/metrics", ROLE_NONE, ON_LOOP, handle_counters, NULL },
 };
 

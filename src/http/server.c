@@ -19,6 +19,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "http/indexing.h"
 #include "http/loop.h"
 
 #define HEADERS_MAX (1 << 20)  /* a GET query carries its SQL, and that its vector, in the request line */
@@ -42,6 +43,7 @@ struct http_server {
     size_t n_loop;
     struct anx_workers *workers;
     struct http_counters counters;
+    struct http_indexing *indexing; /* owned; NULL: none is configured */
     atomic_bool is_stopping;
 };
 
@@ -55,6 +57,12 @@ void
 http_count_query(struct http_request *request)
 {
     atomic_fetch_add_explicit(&request->server->counters.queries, 1, memory_order_relaxed);
+}
+
+struct http_indexing *
+http_server_indexing(struct http_server *server)
+{
+    return server->indexing;
 }
 
 bool
@@ -327,6 +335,8 @@ http_server_open(const struct http_params *params, struct http_server **out, anx
     server->loops = anx_alloc_zeroed(NULL, server->params.n_loop, sizeof(*server->loops));
     if (st == ANX_OK && !server->loops)
         st = anx_fail(err, ANX_E_NOMEM, "no memory for %zu event loops", server->params.n_loop);
+    if (st == ANX_OK && params->indexing_status && *params->indexing_status)
+        st = http_indexing_open(params->indexing_status, &server->indexing, err);
     if (st == ANX_OK)
         st = anx_listen_at(&server->plain, "--httpaddr", params->address, err);
     if (st == ANX_OK && params->tls)
@@ -367,6 +377,7 @@ http_server_close(struct http_server *server)
     for (size_t i = 0; i < server->n_loop; i++)
         pthread_join(server->loops[i].thread, NULL);
     anx_workers_close(server->workers);
+    http_indexing_close(server->indexing);
     for (size_t i = 0; server->loops && i < server->params.n_loop; i++)
         loop_free(&server->loops[i]);
     anx_listen_close(&server->plain);

@@ -31,6 +31,7 @@ struct http_params {
     size_t max_request_bytes;   /* body; 0: no limit */
     size_t max_response_bytes;  /* 0: no limit */
     unsigned read_timeout_s, write_timeout_s; /* 0: none */
+    const char *indexing_status; /* URL of an indexing server's status; NULL or "": none */
     bool with_metrics;
     bool with_access_log;
     const struct http_info *info; /* what /check tells; borrowed, required */
