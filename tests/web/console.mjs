@@ -46,7 +46,7 @@ async function open(hash, { refusals = false, base = url, ...options } = {}) {
     return page;
 }
 
-const picture = (page, name, options) => page.screenshot({ path: path.join(shots, name + ".png"), ...options });
+const picture = (page, name, options) => page.screenshot({ path: path.join(shots, name + ".png"), animations: "disabled", ...options });
 const close = (page) => page.context().close();
 const rows = (page) => page.locator("tbody tr[data-i]");
 const NS = "#/ns/zoo/animals";

@@ -1,7 +1,7 @@
 /* Talking to the server: requests, who asks, what he may, and what is there. */
 
 const ROLES = ["none", "data_read", "data_write", "db_admin", "owner"];
-const ANSWER_MAX = 32e6; // characters of an answer that the page takes; more is a question without LIMIT
+const ANSWER_MAX = 16e6; // bytes of an answer that the page takes; more is a question without LIMIT
 
 /* Name and password live here and nowhere else: a reload asks again. */
 const session = { header: null, user: null, roles: { "*": "owner" }, withAuth: false, isOnline: true, version: "", signIn: null };
@@ -264,7 +264,7 @@ const named = (name) => (/^[A-Za-z_]\w*$/.test(name) ? name : `"${name}"`);
 
 /* q: { index, vector | text, k, ef, nprobe, radius, filter, limit, withoutK } -> SQL. `fold` abbreviates the vector, to be read. */
 function knnSql(def, q, fold) {
-    const numbers = q.vector && (fold && q.vector.length > 6 ? [...q.vector.slice(0, 4).map((v) => digits(v, 3)), "…"] : q.vector);
+    const numbers = q.vector && (fold && q.vector.length > 6 ? [...q.vector.slice(0, 4).map((v) => plain(v, 3)), "…"] : q.vector);
     const args = [named(q.index), q.vector ? `[${numbers.join(", ")}]` : quoted(q.text)];
 
     if (!q.withoutK && q.k)

@@ -82,6 +82,9 @@ function digits(value, n) {
     return value === 0 ? "0" : Math.abs(value) >= 10 ** (n - 1) ? count(Math.round(value)) : String(Number(value.toPrecision(n)));
 }
 
+/* As a program writes it: no commas, few digits behind the point. */
+const plain = (value, n) => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(n))));
+
 function bytes(n) {
     const units = ["B", "kB", "MB", "GB", "TB"];
     let at = 0;

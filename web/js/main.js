@@ -97,8 +97,16 @@ function drawFoot() {
                 icon({ auto: "auto", light: "sun", dark: "moon" }[theme])),
             h("button.ghost.small", { "aria-label": "Keyboard shortcuts", title: "Keyboard shortcuts (?)", onclick: openHelp }, "?")),
         session.withAuth && h("div.row", null, h("span.grow", { title: roles.map(([name, role]) => `${name === "*" ? "every database" : name}: ${role}`).join("\n") },
-            h("strong", null, session.user || "not signed in"), " ", h("span.chip", { id: "role" }, session.user ? roleOf(db || "*") : "")),
+            h("strong", null, session.user || "not signed in"), " ", h("span.chip", { id: "role" }, session.user ? roleText(db) : "")),
         h("button.ghost.small", { onclick: session.user ? signOut : () => session.signIn(false) }, session.user ? "Sign out" : "Sign in")));
+}
+
+/* The role on a database; without one, the role everywhere, or the roles where there are some. */
+function roleText(db) {
+    const named = Object.entries(session.roles).filter(([name, role]) => name !== "*" && role !== "none");
+    const everywhere = roleOf(db || "*");
+
+    return everywhere !== "none" || db || !named.length ? everywhere : named.map(([name, role]) => `${role} on ${name}`).join(", ");
 }
 
 function closeMenu() {
@@ -132,7 +140,7 @@ const KEYS = [
 ];
 
 function openHelp() {
-    const box = h("dialog", { "aria-label": "Keyboard shortcuts", onclose: () => box.remove(), onclick: (e) => e.target === box && box.close() },
+    const box = h("dialog.keys-box", { "aria-label": "Keyboard shortcuts", onclose: () => box.remove(), onclick: (e) => e.target === box && box.close() },
         h("div.stack", null, h("h2", null, "Keyboard shortcuts"), h("dl.keys", null, KEYS.map(([keys, what]) => [
             h("dt", null, keys.split(" ").map((key, i) => [i > 0 && " ", h("kbd", null, key)])), h("dd", null, what)])),
         h("div.row", null, h("button", { onclick: () => box.close() }, "Close"))));
@@ -178,7 +186,8 @@ session.signIn = (wasWrong) => {
         const user = h("input", { name: "user", autocomplete: "username", required: true, autofocus: true, value: session.user || "" });
         const password = h("input", { name: "password", type: "password", autocomplete: "current-password", required: true });
         const message = h("div");
-        const box = h("dialog.keep", { "aria-label": "Sign in", oncancel: (e) => e.preventDefault() }, h("form", { onsubmit: check },
+        const box = h("dialog.keep", { "aria-label": "Sign in", oncancel: (e) => e.preventDefault(),
+            onclose: () => signingIn && box.showModal() }, h("form", { onsubmit: check },
             h("div.row", null, mark(), h("h2", null, "Sign in to Annex")), message, field("Name", user), field("Password", password),
             h("button.main", { type: "submit" }, "Sign in"), h("p.soft.small", null, "Kept in this page's memory only: a reload asks again.")));
 
@@ -195,9 +204,9 @@ session.signIn = (wasWrong) => {
                     throw new ApiError(401, "This name with this password is not known.");
                 }
                 takeWho(await answer.json());
+                signingIn = null;
                 box.close();
                 box.remove();
-                signingIn = null;
                 resolve();
             } catch (error) {
                 show(message, errorBox(error));

@@ -356,7 +356,7 @@ function recallForm(def, index) {
     }
     if (index.recall)
         show(result, recallResult(index.recall, index));
-    return h("div.measure", null, h("form.row.ends", { onsubmit: measure }, field("k", k, "How many neighbors are compared"),
+    return h("div.measure", null, h("p.soft.small.gap-less", null, "How many of the true neighbors does a search find? Its answers beside those of an exact scan:"), h("form.row.ends", { onsubmit: measure }, field("k", k, "How many neighbors are compared"),
         breadth && field(breadth, wide, breadth === "ef" ? "How broadly the graph is searched" : "How many clusters are searched"),
         field("queries", n, "Stored vectors that are asked, themselves left out"), needs(button, "data_read", def.db)), result);
 }

@@ -24,7 +24,7 @@ function overviewView(root, signal) {
 
     let asked = false;
 
-    every(2000, signal, async () => {
+    every(3000, signal, async () => {
         const tree = await refreshTree(signal);
 
         if (!tree.some((d) => d.namespaces.length || d.error))
@@ -43,14 +43,15 @@ function overviewView(root, signal) {
     return "Overview";
 }
 
-/* Runs work now and again `period` ms after it is done, while the page is seen and the view lasts. */
+/* Runs work now and again `period` ms after it is done, while the page is seen and the view lasts, or until it returns "done". */
 function every(period, signal, work, onerror) {
     async function turn() {
         if (signal.aborted)
             return;
         if (!document.hidden) {
             try {
-                await work();
+                if (await work() === "done")
+                    return;
             } catch (error) {
                 if (signal.aborted)
                     return;
@@ -128,11 +129,13 @@ function askBox({ def, index }) {
 /* ---- The indexing server ---- */
 
 function drawJobs(place, answer) {
-    if (!answer.configured)
-        return show(place);
+    if (!answer.configured) {
+        show(place);
+        return "done";
+    }
     const s = answer.status;
 
-    return show(place, h("section", null, h("h2", null, "Indexing server"), h("div.card.stack", null,
+    show(place, h("section", null, h("h2", null, "Indexing server"), h("div.card.stack", null,
         h("div.row", null, h("span.mono", null, answer.url), answer.reachable
             ? h("span.chip" + (s.draining ? ".warn" : ".good"), null, s.draining ? "draining" : ["idle", "building", "last build failed", "last build succeeded"][s.status] || "up")
             : h("span.chip.bad", null, "not reachable"),
@@ -146,4 +149,5 @@ function drawJobs(place, answer) {
                 h("span.soft.small.num.push", null, `${short(job.rows)} of ${job.expected_rows ? short(job.expected_rows) : "?"} rows · `
                     + `${short(Math.round(job.rows_per_second))} a second · ${bytes(job.memory)}`)),
             h("progress", { max: 100, value: job.percent ?? null, "aria-label": `Progress of ${job.name || job.id}` }))))));
+    return null;
 }

@@ -10,15 +10,29 @@ function cell(value) {
     if (value === undefined)
         return "";
     if (isVector(value))
-        return h("span.vector", { title: `${value.length} numbers` }, `[${value.slice(0, 3).map((v) => digits(v, 3)).join(", ")}, …] ${count(value.length)}`);
-    if (typeof value === "object") {
-        const text = printJson(value);
-
-        return h("span.mono", null, text.length > 160 ? text.slice(0, 160) + "…" : text);
-    }
+        return h("span.vector", { title: `${value.length} numbers` }, `[${value.slice(0, 3).map((v) => plain(v, 3)).join(", ")}, …] ${count(value.length)}`);
+    if (typeof value === "object")
+        return h("span.mono", null, preview(value, 3));
     const text = String(value);
 
     return text.length > 300 ? text.slice(0, 300) + "…" : text;
+}
+
+/* The beginning of a list or an object, whatever its size. */
+function preview(value, depth) {
+    if (Array.isArray(value)) {
+        const most = isVector(value) || value.length > 2 * INLINE ? 3 : value.length;
+        const seen = depth ? value.slice(0, most).map((v) => preview(v, depth - 1)).join(", ") : "";
+
+        return most < value.length || !depth ? `[${seen}${seen && ", "}…] ${count(value.length)}` : `[${seen}]`;
+    }
+    if (value && typeof value === "object") {
+        const names = Object.keys(value);
+        const seen = depth ? names.slice(0, 6).map((name) => `${name}: ${preview(value[name], depth - 1)}`).join(", ") : "";
+
+        return `{${seen}${names.length > 6 || !depth ? "…" : ""}}`;
+    }
+    return typeof value === "string" ? JSON.stringify(value.slice(0, 80)) : typeof value === "number" ? plain(value, 5) : String(value);
 }
 
 const isNumber = (value) => typeof value === "number" || typeof value === "bigint";
@@ -34,7 +48,7 @@ function columnsOf(rows, most) {
     for (const column of columns.values()) {
         for (const row of rows.slice(0, 60)) {
             const value = row[column.name];
-            const size = isVector(value) ? 34 : value === undefined ? 0 : typeof value === "object" ? printJson(value).length : String(value).length;
+            const size = isVector(value) ? 34 : value === undefined ? 0 : typeof value === "object" ? preview(value, 3).length : String(value).length;
 
             column.width = Math.max(column.width, Math.min(size, 52));
             column.isNumeric = column.isNumeric && (isNumber(value) || value === undefined || value === null);
