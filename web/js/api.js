@@ -257,6 +257,15 @@ function isVector(value) {
     return Array.isArray(value) && value.length > INLINE && value.every((v) => typeof v === "number");
 }
 
+/* What a filter may look like, in this namespace's words. */
+function filterHint(def) {
+    const number = def.scalars.find((i) => ["int", "int64", "double"].includes(i.field_type) && i.index_type === "tree");
+    const text = def.scalars.find((i) => i.field_type === "string" && i.index_type !== "text" && !TITLES.includes(i.name));
+    const parts = [number && `${named(number.name)} < 100`, text && `${named(text.name)} = '…'`].filter(Boolean);
+
+    return `as behind WHERE${parts.length ? ": " + parts.join(" AND ") : ""}`;
+}
+
 /* ---- Nearest neighbors ---- */
 
 const quoted = (text) => `'${text.replace(/\\/g, "\\\\").replace(/'/g, "\\'").replace(/\n/g, "\\n")}'`;

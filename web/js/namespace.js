@@ -38,7 +38,7 @@ async function documentsTab(body, signal, def, query) {
     const size = 50;
     const state = { offset: Math.max(0, Number(query.get("offset")) || 0), filter: query.get("filter") || "", sort: query.get("sort") || "",
         order: query.get("order") || "asc" };
-    const filter = h("input.grow", { id: "filter", value: state.filter, placeholder: "Filter, as behind WHERE: price < 20 AND tags = 'steel'",
+    const filter = h("input.grow", { id: "filter", value: state.filter, placeholder: `Filter ${filterHint(def)}`,
         "aria-label": "Filter, as behind WHERE", spellcheck: "false" });
     const sorts = [["", "Any order"], ...def.indexes.filter((i) => !["float_vector", "composite"].includes(i.field_type) && i.index_type !== "text")
         .map((i) => [i.name, "By " + i.name])];

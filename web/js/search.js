@@ -19,7 +19,7 @@ async function searchTab(body, signal, def, query) {
     const k = h("input", { type: "number", min: 1, max: 10000, value: state.k });
     const wide = breadth && h("input", { type: "number", min: 1, value: state.breadth, placeholder: "auto" });
     const radius = h("input", { type: "number", step: "any", value: state.radius, placeholder: "none" });
-    const filter = h("input.grow", { value: state.filter, spellcheck: "false", placeholder: "as behind WHERE: size < 5000 AND section = 'video'" });
+    const filter = h("input.grow", { value: state.filter, spellcheck: "false", placeholder: filterHint(def) });
 
     function setMode(next) {
         mode = next;
