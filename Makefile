@@ -61,8 +61,9 @@ test: deps
 
 kills: deps
 	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
-	@ninja -C $(BUILD) --quiet tests/test_db_kill
+	@ninja -C $(BUILD) --quiet tests/test_db_kill tests/test_db_stages
 	@$(BUILD)/tests/test_db_kill $(KILLS)
+	@$(BUILD)/tests/test_db_stages 10
 
 soak: deps
 	@$(MAKE) --no-print-directory compile

@@ -514,8 +514,8 @@ set_and_report(struct ns *ns, const struct index_def *def, enum db_index_action 
     return st;
 }
 
-/* Taking the quantization of an index back builds an index; that is done before the change, with writers going
- * on. */
+/* Taking the quantization of an index back builds an index; that is done before the change, with writers
+ * going on. */
 static anx_status
 build_ahead(struct ns *ns, const struct index_def *def, anx_error *err)
 {

@@ -1,6 +1,6 @@
-/* When a vector index becomes one of codes alone, and back. Becoming one is quantize.c, in the background;
- * back is synchronous: the floats are read from the store into an index that is built beside the present one
- * while readers go on. */
+/* When a vector index becomes one of codes alone, and back. Both indexes are built by quantize.c, beside
+ * readers and writers; back is waited for by the client. A change that finds no float index built builds it
+ * here, under write_lock: floats are read from the store while readers go on. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/error.h"
