@@ -11,14 +11,14 @@
 /* --- where blocks were found --- */
 
 struct found_blocks {
-    Oid index; /* key */
+    Oid relation; /* key */
     BlockNumber n;
-    Buffer *buffer; /* [n], in CacheMemoryContext */
+    Buffer *buffer; /* [n], in CacheMemoryContext; InvalidBuffer: not known */
 };
 static HTAB *all_found;
-static struct found_blocks *last_found; /* the one asked for last */
+static struct found_blocks *last_found[2]; /* the ones asked for last: an index and its table */
 
-#define FOUND_INDEXES_MAX 64 /* then all is forgotten: it is only a memory of where to look first */
+#define FOUND_RELATIONS_MAX 64 /* then all is forgotten: it is only a memory of where to look first */
 
 static void
 forget_blocks(void)
@@ -26,7 +26,7 @@ forget_blocks(void)
     HASH_SEQ_STATUS all;
     struct found_blocks *f;
 
-    last_found = NULL;
+    last_found[0] = last_found[1] = NULL;
     hash_seq_init(&all, all_found);
     while ((f = hash_seq_search(&all)) != NULL)
         if (f->buffer)
@@ -36,53 +36,79 @@ forget_blocks(void)
 }
 
 static struct found_blocks *
-found_of(Oid index)
+found_of(Oid relation)
 {
     HASHCTL control = { .keysize = sizeof(Oid), .entrysize = sizeof(struct found_blocks) };
+    struct found_blocks *f;
     bool is_known;
 
-    if (last_found && last_found->index == index)
-        return last_found;
-    if (all_found && hash_get_num_entries(all_found) > FOUND_INDEXES_MAX)
+    if (last_found[0] && last_found[0]->relation == relation)
+        return last_found[0];
+    if (last_found[1] && last_found[1]->relation == relation)
+        return last_found[1];
+    if (all_found && hash_get_num_entries(all_found) > FOUND_RELATIONS_MAX)
         forget_blocks();
     if (!all_found) {
         control.hcxt = CacheMemoryContext;
         all_found = hash_create("lantern blocks", 16, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
     }
-    last_found = hash_search(all_found, &index, HASH_ENTER, &is_known);
+    f = hash_search(all_found, &relation, HASH_ENTER, &is_known);
     if (!is_known)
-        *last_found = (struct found_blocks){ .index = index };
-    return last_found;
+        *f = (struct found_blocks){ .relation = relation };
+    last_found[1] = last_found[0];
+    return last_found[0] = f;
+}
+
+static void
+grow_found(struct found_blocks *f, BlockNumber need)
+{
+    BlockNumber n = need + need / 4 + 16;
+    Buffer *buffer;
+
+    if (f->n >= need)
+        return;
+    buffer = MemoryContextAllocHuge(CacheMemoryContext, (Size) n * sizeof(*buffer));
+    memset(buffer, 0, (Size) n * sizeof(*buffer));
+    if (f->buffer) {
+        memcpy(buffer, f->buffer, (Size) f->n * sizeof(*buffer));
+        pfree(f->buffer);
+    }
+    f->buffer = buffer;
+    f->n = n;
 }
 
 /* NULL: pages are always looked for the usual way. */
 static struct found_blocks *
 recall_blocks(Relation index, const struct pages_meta *meta)
 {
-    BlockNumber need = pages_block(meta, meta->n_slot) + 1;
     struct found_blocks *f;
 
     if (RelationUsesLocalBuffers(index) || meta->pages_per_slot > 1)
         return NULL;
     f = found_of(RelationGetRelid(index));
-    if (f->n < need) {
-        BlockNumber n = need + need / 4 + 16;
-        Buffer *buffer = MemoryContextAllocHuge(CacheMemoryContext, (Size) n * sizeof(*buffer));
-
-        memset(buffer, 0, (Size) n * sizeof(*buffer));
-        if (f->buffer) {
-            memcpy(buffer, f->buffer, (Size) f->n * sizeof(*buffer));
-            pfree(f->buffer);
-        }
-        f->buffer = buffer;
-        f->n = n;
-    }
+    grow_found(f, pages_block(meta, meta->n_slot) + 1);
     return f;
 }
 
-/* Pins and share-locks the page of a slot (of a wide one: its first). */
-static Buffer
-pin_page(Relation index, const struct pages_meta *meta, BlockNumber block)
+Buffer
+page_walk_recall(Relation table, BlockNumber block)
+{
+    const struct found_blocks *f = found_of(RelationGetRelid(table));
+
+    return block < f->n ? f->buffer[block] : InvalidBuffer;
+}
+
+void
+page_walk_remember(Relation table, BlockNumber block, Buffer buffer)
+{
+    struct found_blocks *f = found_of(RelationGetRelid(table));
+
+    grow_found(f, block + 1);
+    f->buffer[block] = buffer;
+}
+
+Buffer
+page_walk_pin(Relation index, const struct pages_meta *meta, BlockNumber block)
 {
     struct found_blocks *f = recall_blocks(index, meta);
     Buffer buffer = f && block < f->n ? f->buffer[block] : InvalidBuffer;
@@ -124,7 +150,7 @@ page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struc
 
     if (slot >= meta->n_slot)
         return false;
-    buffer = pin_page(index, meta, pages_block(meta, slot));
+    buffer = page_walk_pin(index, meta, pages_block(meta, slot));
     s = pages_slot(meta, BufferGetPage(buffer), slot);
     is_node = s->kind == SLOT_NODE && s->n_link <= meta->degree && s->n_tid <= PAGES_TIDS;
     if (is_node) {
@@ -204,7 +230,7 @@ read_links(struct page_walk *w, uint32 slot)
             return n;
         }
     }
-    buffer = pin_page(w->index, meta, block);
+    buffer = page_walk_pin(w->index, meta, block);
     s = pages_slot(meta, BufferGetPage(buffer), slot);
     n = s->kind == SLOT_NODE ? Min(s->n_link, meta->degree) : 0;
     memcpy(w->links, slot_links(s), n * sizeof(uint32));
@@ -233,7 +259,7 @@ static void
 copy_code(struct page_walk *w, uint32 slot, uint8 *out)
 {
     const struct pages_meta *meta = &w->meta;
-    Buffer buffer = pin_page(w->index, meta, pages_block(meta, slot));
+    Buffer buffer = page_walk_pin(w->index, meta, pages_block(meta, slot));
     Page page = BufferGetPage(buffer);
 
     if (meta->pages_per_slot == 1)
@@ -406,6 +432,16 @@ page_walk_run(struct page_walk *w)
     w->recent = found ? found->buffer : NULL;
     w->n_recent = found ? found->n : 0;
     (void) page_walk_loop(w, &w->list);
+}
+
+const struct slot *
+page_walk_peek(Relation index, const struct pages_meta *meta, uint32 slot)
+{
+    struct found_blocks *f = recall_blocks(index, meta);
+    BlockNumber block = pages_block(meta, slot);
+    Buffer buffer = f && block < f->n ? f->buffer[block] : InvalidBuffer;
+
+    return BufferIsValid(buffer) ? pages_slot(meta, BufferGetPage(buffer), slot) : NULL;
 }
 
 void

@@ -79,6 +79,13 @@ struct slot_view {
  * point, unless NULL. False: not a node of these pages (any more). */
 extern bool
 page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struct slot_view *view);
+/* Pins and share-locks a page of slots (of a wide slot: its first), where it was last found if it is there. */
+extern Buffer page_walk_pin(Relation index, const struct pages_meta *meta, BlockNumber block);
+/* Where the slot was last found, for prefetching: it may be anything by now. NULL: not known. */
+extern const struct slot *page_walk_peek(Relation index, const struct pages_meta *meta, uint32 slot);
+/* The same memory for the blocks of a table. What is recalled may hold another block by now. */
+extern Buffer page_walk_recall(Relation table, BlockNumber block);
+extern void page_walk_remember(Relation table, BlockNumber block, Buffer buffer);
 /* Sorts dist << 32 | slot. spare [n]. */
 extern void page_walk_sort(uint64 *values, uint64 *spare, Size n);
 

@@ -41,15 +41,14 @@
 #include <math.h>
 
 #include "filter.h"
+#include "heapread.h"
 #include "pagewalk.h"
 
 #define GROWTH 2          /* of walks, which go on where they stood */
 #define READ_ALL_GROWTH 4 /* of batches that each read everything */
-/* A walk with a list of ef measures about so many codes per place, each at a random page; reading all in
- * order costs a third of that per code. */
-#define SCAN_FROM 24
 /* Rounding moves a row along the way to the query by so many standard deviations at most. */
 #define LIKELY 4.0
+#define AHEAD 8            /* candidates between the steps of prefetching */
 #define READ_ALL_MIN 16384 /* rows of the first batch that reads everything */
 
 struct found {
@@ -99,7 +98,9 @@ struct scan {
     TupleTableSlot *row;
     MemoryContext row_context;
     struct anx_pg_filter *filter; /* NULL: every row is given */
-    bool is_filter_known;
+    bool is_filter_known; /* it stays with the scan's node */
+    bool reads_rows;      /* to measure them, or to see whether they are wanted */
+    bool is_heap;         /* heapread.h helps */
 };
 
 /* --- begin, end --- */
@@ -230,56 +231,65 @@ number_of(const struct scan *s, Datum value)
     return isnan(number) ? INFINITY : number;
 }
 
-/* Does the executor keep the row? Its condition is asked for once per scan, whose node it stays with. */
+/* The heap tuple to s->row, if the scan's snapshot sees it and the executor will keep it. is_locked: the
+ * caller holds the generation lock, so functions of users must not be called. True: s->row is to be cleared. */
 static bool
-is_wanted(struct scan *s, IndexScanDesc scan)
+read_row(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, bool is_locked)
 {
-    if (!s->is_filter_known) {
-        s->filter = anx_pg_filter_of(scan);
-        s->is_filter_known = true;
-    }
-    if (!s->filter || anx_pg_filter_keeps(s->filter, s->row))
-        return true;
-    s->n_given++;
-    return false;
-}
-
-/* The operator's value for the heap tuple, if the scan's snapshot sees it and the executor will keep it.
- * is_locked: the caller holds the generation lock, so functions of users must not be called. */
-static bool
-measure_tuple(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, bool is_locked, double *out)
-{
-    ScanKey key = &scan->orderByData[0];
     ItemPointerData at = *tid;
-    MemoryContext old;
-    bool more = false, all_dead = false, is_null = true;
-    Datum value;
+    bool is_visible, more = false, all_dead = false;
 
     if (!s->row) {
-        old = MemoryContextSwitchTo(GetMemoryChunkContext(s));
+        MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(s));
+
         s->row = table_slot_create(scan->heapRelation, NULL);
         MemoryContextSwitchTo(old);
     }
-    if (!table_index_fetch_tuple(scan->xs_heapfetch, &at, scan->xs_snapshot, s->row, &more, &all_dead))
+    if (s->is_heap)
+        heap_read_prepare(scan, tid);
+    is_visible =
+        table_index_fetch_tuple(scan->xs_heapfetch, &at, scan->xs_snapshot, s->row, &more, &all_dead);
+    if (s->is_heap)
+        heap_read_remember(scan, tid);
+    if (!is_visible)
         return false;
-    if (!is_locked && !is_wanted(s, scan)) {
-        ExecClearTuple(s->row);
-        return false;
-    }
-    old = MemoryContextSwitchTo(s->row_context);
-    value = slot_getattr(s->row, s->attribute, &is_null);
+    if (!s->filter || is_locked || anx_pg_filter_keeps(s->filter, s->row))
+        return true;
+    s->n_given++;
+    ExecClearTuple(s->row);
+    return false;
+}
+
+/* The operator's value for the row in s->row. False: it is NULL. */
+static bool
+measure_row_read(struct scan *s, IndexScanDesc scan, double *out)
+{
+    ScanKey key = &scan->orderByData[0];
+    MemoryContext old = MemoryContextSwitchTo(s->row_context);
+    bool is_null = true;
+    Datum value = slot_getattr(s->row, s->attribute, &is_null);
+
     if (!is_null)
         *out = number_of(s, FunctionCall2Coll(&key->sk_func, key->sk_collation, value, key->sk_argument));
     MemoryContextSwitchTo(old);
     MemoryContextReset(s->row_context);
-    ExecClearTuple(s->row);
     return !is_null;
 }
 
 static void
 add_tuple(struct scan *s, IndexScanDesc scan, double value, const ItemPointerData *tid, bool is_locked)
 {
-    if (s->values != VALUES_OF_ROWS || measure_tuple(s, scan, tid, is_locked, &value))
+    bool is_kept;
+
+    if (!s->reads_rows) {
+        put(s, value, tid);
+        return;
+    }
+    if (!read_row(s, scan, tid, is_locked))
+        return;
+    is_kept = s->values != VALUES_OF_ROWS || measure_row_read(s, scan, &value);
+    ExecClearTuple(s->row);
+    if (is_kept)
         put(s, value, tid);
 }
 
@@ -345,6 +355,28 @@ look_up(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uint3
     if (is_chained) {
         add_chain(s, scan, meta, s->view.head.next, code_value(s));
         pages_unlock(index, ShareLock);
+    }
+}
+
+/* The candidates that come after this one, each a step nearer to what the processor has at hand: its slot, the
+ * page of its first row, the row. */
+static void
+look_ahead(struct scan *s, IndexScanDesc scan)
+{
+    const struct slot *slot;
+
+    if (!s->reads_rows || !s->is_heap)
+        return;
+    for (int step = 0; step < 3; step++) {
+        Size at = s->at + AHEAD * (3 - (Size) step);
+
+        slot = at < s->n_candidate
+                   ? page_walk_peek(scan->indexRelation, &s->meta, s->candidates[at].slot)
+                   : NULL;
+        if (slot && step == 0)
+            __builtin_prefetch(slot);
+        else if (slot && slot->n_tid > 0)
+            heap_read_ahead(scan->heapRelation, &slot->tid[0], step);
     }
 }
 
@@ -452,7 +484,7 @@ static uint32
 offer_page(struct scan *s, Relation index, const struct pages_meta *meta, uint32 slot, struct nearest *best)
 {
     BlockNumber block = pages_block(meta, slot);
-    Buffer buffer = pages_read(index, block, BUFFER_LOCK_SHARE, PAGE_SLOTS);
+    Buffer buffer = page_walk_pin(index, meta, block);
     Page page = BufferGetPage(buffer);
     const uint8 *codes[BLCKSZ / 64];
     uint32 slots[BLCKSZ / 64];
@@ -523,6 +555,17 @@ take_list(struct scan *s)
             add_candidate(s, walk_id(list, i), list->dist[i]);
 }
 
+/* Than reading everything? A place in the list of a walk costs (ten codes, each on a page of its own, and its
+ * part of sorting them) somewhat more than reading a page of slots from end to end; wide slots are copied
+ * either way. */
+static bool
+is_walk_dearer(const struct pages_meta *meta, Size ef)
+{
+    if (meta->pages_per_slot > 1)
+        return ef * 10 > meta->n_slot;
+    return ef * 4 / 3 > pages_block(meta, meta->n_slot) - meta->slot_block;
+}
+
 static void
 walk(struct scan *s, Relation index, const struct pages_index *p)
 {
@@ -533,7 +576,7 @@ walk(struct scan *s, Relation index, const struct pages_index *p)
     } else {
         s->ef *= GROWTH;
     }
-    if (s->ef * SCAN_FROM > p->meta.n_slot) {
+    if (is_walk_dearer(&p->meta, s->ef)) {
         s->stage = STAGE_READ_ALL;
         read_all(s, index, &p->meta);
         return;
@@ -549,9 +592,21 @@ walk(struct scan *s, Relation index, const struct pages_index *p)
 
 /* --- batches --- */
 
+/* Rows that can be read, and whether there is something to look for in them. */
+static bool
+has_filter(struct scan *s, IndexScanDesc scan)
+{
+    s->is_heap = heap_read_is_possible(scan);
+    if (!s->is_filter_known)
+        s->filter = anx_pg_filter_of(scan);
+    s->is_filter_known = true;
+    return s->filter != NULL;
+}
+
 static void
 prepare(struct scan *s, IndexScanDesc scan, const struct pages_index *p)
 {
+    bool is_readable = scan->heapRelation && scan->xs_snapshot && IsMVCCSnapshot(scan->xs_snapshot);
     const struct measure *m = &s->measure;
     uint32 dim = p->meta.dim;
 
@@ -560,6 +615,7 @@ prepare(struct scan *s, IndexScanDesc scan, const struct pages_index *p)
     if (!s->is_restarted)
         idset_init(&s->given, s->context, 64);
     s->stage = STAGE_START;
+    s->reads_rows = false;
     s->generation = p->meta.generation;
     s->values = VALUES_OF_CODES;
     if (p->meta.state != PAGES_GRAPH)
@@ -568,12 +624,16 @@ prepare(struct scan *s, IndexScanDesc scan, const struct pages_index *p)
     s->view = (struct slot_view){ .code = measure_aligned(s->context, p->meta.payload_size) };
     measure_init(&s->measure, &p->space, s->context);
     measure_query(&s->measure, &p->space, s->query.f32 ? (const void *) s->query.f32 : s->query.bits);
+    s->reads_rows = is_readable && has_filter(s, scan);
     if (m->kind == SPACE_BITS || (m->kind == SPACE_LOSSLESS && !p->meta.has_inexact && m->residual == 0))
         return;
-    s->values = VALUES_ARE_BOUNDS;
-    if (s->attribute == 0 || !scan->heapRelation || !scan->xs_snapshot || !IsMVCCSnapshot(scan->xs_snapshot))
+    if (s->attribute == 0 || !is_readable) {
+        s->values = VALUES_ARE_BOUNDS;
+        s->reads_rows = false; /* all of a batch is looked up: more than the executor asks for */
         return;
+    }
     s->values = VALUES_OF_ROWS;
+    s->reads_rows = true;
     if (p->meta.pages_per_slot == 1)
         s->view.code = NULL; /* rows are read instead; reading all codes of wide slots copies them */
     /* Without the turn, rounding may well move rows towards the query. */
@@ -631,6 +691,7 @@ next_row(struct scan *s, IndexScanDesc scan, struct found *out)
             return true;
         }
         if (s->at < s->n_candidate) {
+            look_ahead(s, scan);
             look_up(s, scan, &s->meta, s->candidates[s->at++].slot);
         } else if (s->stage == STAGE_DONE) {
             return false;
