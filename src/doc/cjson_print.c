@@ -74,8 +74,9 @@ type_of(const struct doc_node *node)
         return CJSON_STRING;
     case DOC_UUID:
         return CJSON_UUID;
-    case DOC_ARRAY:
     case DOC_VECTOR:
+        return node->form == VECTOR_NULL ? CJSON_NULL : CJSON_ARRAY;
+    case DOC_ARRAY:
         return CJSON_ARRAY;
     case DOC_OBJECT:
         return CJSON_OBJECT;
@@ -128,8 +129,11 @@ static void
 put_vector(struct printing *p, const struct doc_node *node)
 {
     uint32_t dim = 0;
-    const float *floats = doc_fetch_vector(&p->vectors, node, &dim);
+    const float *floats;
 
+    if (node->form == VECTOR_NULL)
+        return;
+    floats = doc_fetch_vector(&p->vectors, node, &dim);
     put_array_head(p, floats ? dim : 0, CJSON_FLOAT);
     if (floats)
         anx_buffer_bytes(p->out, floats, (size_t) dim * sizeof(*floats));

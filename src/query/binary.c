@@ -439,6 +439,8 @@ read_tail(struct binary *b, struct query *root)
 
             if (!join)
                 return false;
+            if (!check_joins(b, &query->where, 0)) /* those of a joined query would have to be its own */
+                return false;
             *join = (struct query_join){ .type = type == TAIL_LEFT ? JOIN_LEFT : JOIN_INNER, .query = query };
             join->on = on.items;
             join->n_on = on.n;

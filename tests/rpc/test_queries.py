@@ -102,7 +102,8 @@ class Where(Case):
             ("no such entry", q().add(99), 8), ("retired entry", q().add(34), 8), ("another", q().add(35), 8), ("vector compared", q().where("v", "eq", 1.0), 3),
             ("bracket left open", q().open().where("n", "eq", 1), None), ("bracket only shut", q().shut(), None), ("unknown condition", q().add(0, vstr("n"), 2, 77, 0), None),
             ("unknown operation", q().add(0, vstr("n"), 9, 1, 1, variant(1)), None), ("unknown aggregation", q().add(8, 55, 1, vstr("n")), None), ("too many values", q().add(0, vstr("n"), 2, 7, 1 << 40), None),
-            ("name cut", q().add(0, b"\x7fabc"), None), ("strict mode", q().add(24, 9), None), ("indexes only", q().strict("indexes").where("free.deep", "eq", 1), 35),
+            ("name cut", q().add(0, b"\x7fabc"), None), ("strict mode", q().add(24, 9), None), ("join inside of a joined query", q().join(INNER, Query("items").add(20, INNER, 0), ("id", "eq", "id")), 8),
+            ("indexes only", q().strict("indexes").where("free.deep", "eq", 1), 35),
         ]
         for name, query, code in table:
             with self.subTest(name), self.assertRaises(Refused) as caught:
