@@ -381,6 +381,7 @@ func TestLoad(t *testing.T) {
 	var calls, lost, wrong atomic.Int64
 	first := connectTo(t, s)
 	open[Person](t, first, "people")
+	var dbs [clients]*reindexer.Reindexer // all are there before the load begins, which would slow their coming
 	for client := range clients {
 		db, err := reindexer.NewReindex("cproto://"+p.Addr().String()+"/"+database(t), reindexer.WithConnPoolSize(1), reindexer.WithRetryAttempts(2, 0))
 		must(t, err)
@@ -391,6 +392,9 @@ func TestLoad(t *testing.T) {
 			}
 		}
 		must(t, err)
+		dbs[client] = db
+	}
+	for client, db := range dbs {
 		group.Add(1)
 		go func() {
 			defer group.Done()
