@@ -358,7 +358,7 @@ print_select(const struct printer *p, const struct query *q)
         put_item(p, &is_first, "*");
     for (size_t i = 0; i < q->n_field; i++) {
         put_item(p, &is_first, "");
-        put_name(p, q->fields[i]);
+        sql_print_ns(q->fields[i], p->out);
     }
     if (q->with_vectors)
         put_item(p, &is_first, "vectors()");

@@ -14,7 +14,8 @@ sql_print_name(anx_text name, anx_buffer *out)
         anx_buffer_char(out, '"');
 }
 
-/* A namespace may also be written as a string, and is when it could not stand in double quotes. */
+/* A namespace, and a path behind SELECT, may also be written as a string, and is when it could not stand in
+ * double quotes. */
 void
 sql_print_ns(anx_text ns, anx_buffer *out)
 {
