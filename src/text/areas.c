@@ -70,25 +70,42 @@ has_form(const struct forms *forms, uint32_t word)
     return false;
 }
 
-/* The phrase from word `at` on: the index of its last word, SIZE_MAX when it is not there. */
+/* The phrase from word `at` on: the index of its last word, SIZE_MAX when it is not there. next [p->n]: where
+ * each word of the phrase was looked for last. Later calls are about later words, so none is looked at twice
+ * for the same word of the phrase. */
 static size_t
-follow_phrase(const struct mark_phrase *p, const struct seen *seen, size_t n, size_t at)
+follow_phrase(const struct mark_phrase *p, const struct seen *seen, size_t n, size_t at, size_t *next)
 {
     size_t last = at;
 
     if (!has_form(&p->words[0], seen[at].word))
         return SIZE_MAX;
     for (size_t w = 1; w < p->n; w++) {
-        size_t next = last + 1;
-
-        while (next < n && seen[next].position - seen[last].position <= p->distance &&
-               !(seen[next].position > seen[last].position && has_form(&p->words[w], seen[next].word)))
-            next++;
-        if (next >= n || seen[next].position - seen[last].position > p->distance)
+        if (next[w] <= last)
+            next[w] = last + 1;
+        while (next[w] < n && !(seen[next[w]].position > seen[last].position &&
+                                has_form(&p->words[w], seen[next[w]].word)))
+            next[w]++;
+        if (next[w] >= n || seen[next[w]].position - seen[last].position > p->distance)
             return SIZE_MAX;
-        last = next;
+        last = next[w];
     }
     return last;
+}
+
+static anx_status
+add_phrase(struct finder *f, const struct mark_phrase *p, const struct seen *seen, size_t n)
+{
+    size_t *next = anx_arena_array(f->arena, p->n, sizeof(*next));
+    anx_status st = next ? ANX_OK : fail_memory(f->err);
+
+    for (size_t i = 0; st == ANX_OK && i < n; i++) {
+        size_t last = seen[i].word != NO_WORD ? follow_phrase(p, seen, n, i, next) : SIZE_MAX;
+
+        if (last != SIZE_MAX)
+            st = add_area(f, seen[i].begin, seen[last].end);
+    }
+    return st;
 }
 
 static anx_status
@@ -162,13 +179,10 @@ text_find_areas(const struct text_index *index, const struct text_marks *marks, 
             continue;
         if (is_marked(&f, seen[i].word))
             st = add_area(&f, seen[i].begin, seen[i].end);
-        for (const struct mark_phrase *p = marks->phrases; st == ANX_OK && p; p = p->next) {
-            size_t last = p->fields & f.field ? follow_phrase(p, seen, n_seen, i) : SIZE_MAX;
-
-            if (last != SIZE_MAX)
-                st = add_area(&f, seen[i].begin, seen[last].end);
-        }
     }
+    for (const struct mark_phrase *p = marks->phrases; st == ANX_OK && p; p = p->next)
+        if (p->fields & f.field)
+            st = add_phrase(&f, p, seen, n_seen);
     settle_areas(&f);
     *out = f.areas;
     *n = f.n < most ? f.n : most;

@@ -287,18 +287,32 @@ push_place(struct search *s, unsigned list, uint32_t place)
     return ANX_OK;
 }
 
-/* Is there a place in front of this one, in the same field, near enough? */
+/* Is there a place in front of this one, in the same field, near enough? The places ascend, so it is the last
+ * one before it or none. */
 static bool
 follows(const struct search *s, uint32_t place, uint32_t distance)
 {
-    for (size_t i = 0; i < s->n_place[0]; i++) {
-        uint32_t before = s->places[0][i];
+    const uint32_t *places = s->places[0];
+    size_t low = 0, high = s->n_place[0];
 
-        if (before < place && place - before <= distance &&
-            before >> (PLACE_FIELD_SHIFT - 1) == place >> (PLACE_FIELD_SHIFT - 1))
-            return true;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (places[middle] < place)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    return false;
+    return low > 0 && place - places[low - 1] <= distance &&
+           places[low - 1] >> (PLACE_FIELD_SHIFT - 1) == place >> (PLACE_FIELD_SHIFT - 1);
+}
+
+static int
+compare_places(const void *a, const void *b)
+{
+    const uint32_t *x = a, *y = b;
+
+    return (*x > *y) - (*x < *y);
 }
 
 /* Places of a word's matches in a row that follow those of the word before. Places are without their lowest
@@ -319,8 +333,12 @@ step(struct search *s, const struct match *items, size_t n, bool is_first, uint3
             place += varint_read(&at);
             if (is_first || follows(s, place >> 1, distance))
                 st = push_place(s, 1, place >> 1);
+            if (st == ANX_OK)
+                st = tick(s);
         }
     }
+    if (n > 1 && s->n_place[1] > 1) /* those of each form ascend */
+        qsort(s->places[1], s->n_place[1], sizeof(*s->places[1]), compare_places);
     s->places[0] = s->places[1];
     s->place_capacity[0] = s->place_capacity[1];
     s->n_place[0] = s->n_place[1];

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -447,6 +448,45 @@ marks_show_what_was_found(void **state)
     text_index_destroy(index);
 }
 
+/* A phrase of words that a text has by the hundred thousand: each place of one against each of the other
+ * would take minutes, in which nothing could stop the search. */
+static void
+phrases_of_long_texts(void **state)
+{
+    enum { PAIRS = 150000, LIMIT_S = 20 };
+    static const char *const queries[] = { "\"xx yy\"", "\"yy xx\"~3", "\"x* y*\"", "\"xx zz\"~1000000" };
+    struct text_index *index = index_of("{\"stop_words\":[]}", 1);
+    anx_buffer text;
+    clock_t start = clock();
+
+    (void) state;
+    anx_buffer_init(&text, NULL, 16 << 20);
+    for (size_t i = 0; i < PAIRS; i++)
+        anx_buffer_text(&text, ANX_TEXT("xx yy "));
+    anx_buffer_text(&text, ANX_TEXT("zz"));
+    anx_buffer_char(&text, '\0');
+    put(index, 1, text.data, "");
+    for (size_t i = 0; i < ANX_COUNT_OF(queries); i++) {
+        anx_arena *arena = anx_arena_create(NULL, 0);
+        struct text_found found;
+        struct text_area *areas;
+        anx_error err;
+        size_t n;
+
+        assert_int_equal(text_search(index, anx_text_of(queries[i]), NULL, NULL, arena, &found, &err),
+                         ANX_OK);
+        assert_int_equal(found.n, 1);
+        assert_int_equal(text_find_areas(index, found.marks, 0, (anx_text){ text.data, text.size - 1 }, arena,
+                                         &areas, &n, &err),
+                         ANX_OK);
+        assert_true(n > 0 && areas[n - 1].end <= text.size - 1);
+        anx_arena_destroy(arena);
+    }
+    assert_true(clock() - start < LIMIT_S * CLOCKS_PER_SEC);
+    anx_buffer_fini(&text);
+    text_index_destroy(index);
+}
+
 int
 main(void)
 {
@@ -459,6 +499,7 @@ main(void)
         cmocka_unit_test(configurations_are_checked),
         cmocka_unit_test(settings_change_what_is_found),
         cmocka_unit_test(marks_show_what_was_found),
+        cmocka_unit_test(phrases_of_long_texts),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
