@@ -141,8 +141,22 @@ pages_entry_limit(Size payload_size)
     return n < ENTRY_MIN ? ENTRY_MIN : n > PAGES_ENTRY_MAX ? PAGES_ENTRY_MAX : (uint32) n;
 }
 
-/* What later arithmetic relies on. Checksums of pages are the server's matter, so this is about other
- * versions' bugs, not about flipped bits. */
+#define PAYLOAD_MAX (8u * ANX_PG_DIM_MAX) /* bytes; rows have 4 a component, codes about 1 */
+
+/* The places of a slot follow from two of its numbers. */
+static bool
+has_shape(const struct pages_meta *m)
+{
+    struct pages_plan plan = { .state = PAGES_RAW, .degree = m->degree, .payload_size = m->payload_size };
+    struct pages_meta shape;
+
+    return m->degree < PAGES_ROOM / sizeof(uint32) && m->payload_size <= PAYLOAD_MAX &&
+           pages_shape(&shape, &plan, 0) && m->payload_offset == shape.payload_offset &&
+           m->slot_size == shape.slot_size && m->slots_per_page == shape.slots_per_page &&
+           m->pages_per_slot == shape.pages_per_slot;
+}
+
+/* What later arithmetic relies on: with it no offset leads out of a page, and no slot out of its block. */
 static bool
 is_sound(const struct pages_meta *m)
 {
@@ -151,10 +165,7 @@ is_sound(const struct pages_meta *m)
         return false;
     if (m->state == PAGES_EMPTY)
         return true;
-    return m->dim > 0 && m->payload_size > 0 &&
-           m->payload_offset >= sizeof(struct slot) + 4 * (Size) m->degree &&
-           m->payload_offset <= PAGES_ROOM && m->slots_per_page >= 1 && m->pages_per_slot >= 1 &&
-           (Size) m->slots_per_page * m->slot_size <= (Size) PAGES_ROOM * m->pages_per_slot &&
+    return m->dim > 0 && has_shape(m) && (m->state == PAGES_GRAPH || m->payload_size == m->dim * 4) &&
            m->n_entry <= PAGES_ENTRY_MAX && m->n_slot <= PAGES_SLOT_MAX;
 }
 
