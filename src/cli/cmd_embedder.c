@@ -205,8 +205,10 @@ serve(const struct config *config, const struct model *model, anx_error *err)
     int number = 0;
     anx_status st = anx_address_parse(config->listen, host, sizeof(host), &params.port, err);
 
-    if (st != ANX_OK)
+    if (st != ANX_OK) {
+        anx_error_context(err, "--listen");
         return st;
+    }
     params.host = host;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
@@ -214,8 +216,10 @@ serve(const struct config *config, const struct model *model, anx_error *err)
     sigaddset(&signals, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     st = embedder_service_open(&params, &service, err);
-    if (st != ANX_OK)
+    if (st != ANX_OK) {
+        anx_error_context(err, "--listen");
         return st;
+    }
     anx_log(ANX_LOG_INFO, "event=listening server=embedder address=%s port=%u terms=%zu dimension=%u",
             config->listen, embedder_service_port(service), model_terms(model), model_dim(model));
     sigdelset(&signals, SIGPIPE);

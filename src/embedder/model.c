@@ -264,6 +264,18 @@ is_head(struct line line)
     return next_word(&line).size == 0;
 }
 
+/* The first of a head's numbers, as far as a file may have terms. */
+static size_t
+announced_terms(struct line head)
+{
+    anx_text word = next_word(&head);
+    size_t n = 0;
+
+    for (size_t c = 0; c < word.size && n <= MODEL_TERMS_MAX; c++)
+        n = n * 10 + (size_t) (word.data[c] - '0');
+    return n;
+}
+
 static anx_status
 read_line(struct building *b, struct line *line, anx_error *err)
 {
@@ -299,6 +311,7 @@ parse_text(anx_text rest, struct model **out, anx_error *err)
 {
     struct building b = { .model = anx_alloc_zeroed(NULL, 1, sizeof(struct model)) };
     struct line line = { .number = 0 };
+    size_t n_announced = 0, n_read = 0;
     anx_status st = ANX_OK;
     bool is_first = true;
 
@@ -308,6 +321,7 @@ parse_text(anx_text rest, struct model **out, anx_error *err)
         size_t n_word = b.model->dim == 0 ? count_words(line) : 2;
 
         if ((is_first && is_head(line)) || line.at == line.end || n_word == 0) {
+            n_announced = is_first && n_word > 0 ? announced_terms(line) : n_announced;
             is_first = false;
             continue;
         }
@@ -319,7 +333,11 @@ parse_text(anx_text rest, struct model **out, anx_error *err)
             b.model->dim = (uint32_t) (n_word - 1);
         if (st == ANX_OK)
             st = read_line(&b, &line, err);
+        n_read++;
     }
+    if (st == ANX_OK && n_read < n_announced) /* what a broken download leaves */
+        st = anx_fail(err, ANX_E_CORRUPT, "line 1 announces %zu terms, the file ends after %zu", n_announced,
+                      n_read);
     return finish(&b, out, st, err);
 }
 

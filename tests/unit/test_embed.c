@@ -335,7 +335,8 @@ models_are_read(void **state)
         { "a 1 2\nb 3 4\n", 2, 2 },
         { "2 2\na 1 2\nb 3 4", 2, 2 },
         { "a\t1 2 \r\n\nb  3 4\r\n", 2, 2 },
-        { "2 1\n7 5\n", 1, 1 },
+        { "1 1\n7 5\n", 1, 1 },
+        { "2 1\n7 5\n", 0, 0 }, /* cut short: the head says so */
         { "a 1 2\nb 3\n", 0, 0 },
         { "a 1 2\nb 3 4 5\n", 0, 0 },
         { "a 1 x\n", 0, 0 },
