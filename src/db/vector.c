@@ -116,7 +116,9 @@ vector_check_floats(const struct vector_index *index, const struct doc_vectors *
     for (size_t i = 0; i < (size_t) vectors->n * index->dim; i++)
         if (!isfinite(vectors->floats[i]))
             return anx_fail(err, ANX_E_NOT_VALID,
-                            "Attempt to upsert vector with a component that is not a finite number");
+                            "Attempt to upsert vector with a component that is not a finite number: %g at "
+                            "place %zu of field '%.*s'",
+                            (double) vectors->floats[i], i % index->dim, ANX_TEXT_ARG(index->def->name));
     return ANX_OK;
 }
 
