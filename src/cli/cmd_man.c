@@ -101,6 +101,11 @@ put_option(const struct option_def *def)
     putchar('\n');
     put(def->help);
     fputs(".\n", stdout);
+    if (def->type == OPTION_CHOICE && def->value) {
+        fputs("One of ", stdout);
+        put(def->choices);
+        fputs(".\n", stdout);
+    }
     if (def->more) {
         put(def->more);
         putchar('\n');
