@@ -24,7 +24,7 @@ help:
 	@echo "  make soak-threads  mixed load under ThreadSanitizer for $(SECONDS) s (SECONDS=..)"
 	@echo "  make bench    measure against hnswlib and faiss; writes docs/benchmarks.md"
 	@echo "  make bench-postgres PGVECTOR=FOLDER DATA='FOLDER ..'  the PostgreSQL index against pgvector's, built in FOLDER"
-	@echo "  make install  program, library, headers, annex.pc, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
+	@echo "  make install  program, library, headers, manual, completion, PostgreSQL extension (PREFIX=$(PREFIX) DESTDIR=$(DESTDIR))"
 	@echo "  make clean    remove every build folder"
 
 deps:
