@@ -91,7 +91,7 @@ test("overview: databases, plots, indexing server", async () => {
     await page.getByText("embeddings_v_idx").waitFor();
     assert.equal(await page.getByRole("progressbar").getAttribute("value"), "61.5");
     await page.waitForFunction(() => (document.querySelector(".plot path:nth-child(3)").getAttribute("d").match(/L/g) || []).length >= 4);
-    await picture(page, "overview-light");
+    await picture(page, "overview-live-light");
     await page.fill("#ask", "red fox in the forest");
     await page.keyboard.press("Enter");
     await page.locator(".hits li").first().waitFor();
@@ -285,7 +285,7 @@ test("indexes: health and measured recall", async () => {
     await page.getByText("recall@10").waitFor();
     assert.ok(Number(await page.locator(".recall .big").textContent()) > 0.9);
     assert.match(await page.locator(".recall").textContent(), /exact scan/);
-    await picture(page, "indexes-light", { fullPage: true });
+    await picture(page, "recall-light", { fullPage: true });
     await close(page);
 });
 
@@ -304,7 +304,7 @@ test("map: points, neighbors by click and by keys, jump from the search", async 
     await page.keyboard.press("+");
     await page.keyboard.press("Enter");
     await page.waitForFunction(() => document.querySelectorAll(".near li").length === 10);
-    await picture(page, "map-light");
+    await picture(page, "map-near-light");
     await page.getByRole("button", { name: "Clear" }).click();
     await page.getByRole("button", { name: "Show all" }).click();
     // The canvas says where a point is by what it answers to the pointer.
