@@ -79,7 +79,8 @@ struct slot_view {
  * point, unless NULL. False: not a node of these pages (any more). */
 extern bool
 page_walk_view(Relation index, const struct pages_meta *meta, uint32 slot, struct slot_view *view);
-/* Pins and share-locks a page of slots (of a wide slot: its first), where it was last found if it is there. */
+/* Pins and share-locks a page of slots (of a wide slot: its first), where it was last found if it is there.
+ */
 extern Buffer page_walk_pin(Relation index, const struct pages_meta *meta, BlockNumber block);
 /* Where the slot was last found, for prefetching: it may be anything by now. NULL: not known. */
 extern const struct slot *page_walk_peek(Relation index, const struct pages_meta *meta, uint32 slot);

@@ -232,7 +232,8 @@ number_of(const struct scan *s, Datum value)
 }
 
 /* The heap tuple to s->row, if the scan's snapshot sees it and the executor will keep it. is_locked: the
- * caller holds the generation lock, so functions of users must not be called. True: s->row is to be cleared. */
+ * caller holds the generation lock, so functions of users must not be called. True: s->row is to be cleared.
+ */
 static bool
 read_row(struct scan *s, IndexScanDesc scan, const ItemPointerData *tid, bool is_locked)
 {
@@ -358,8 +359,8 @@ look_up(struct scan *s, IndexScanDesc scan, const struct pages_meta *meta, uint3
     }
 }
 
-/* The candidates that come after this one, each a step nearer to what the processor has at hand: its slot, the
- * page of its first row, the row. */
+/* The candidates that come after this one, each a step nearer to what the processor has at hand: its slot,
+ * the page of its first row, the row. */
 static void
 look_ahead(struct scan *s, IndexScanDesc scan)
 {
