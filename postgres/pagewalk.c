@@ -104,7 +104,8 @@ page_walk_remember(Relation table, BlockNumber block, Buffer buffer)
     struct found_blocks *f = found_of(RelationGetRelid(table));
 
     grow_found(f, block + 1);
-    f->buffer[block] = buffer;
+    if (block < f->n && f->buffer)
+        f->buffer[block] = buffer;
 }
 
 Buffer
