@@ -174,7 +174,7 @@ ask_index(struct measure *m, size_t i, anx_error *err)
     anx_arena_reset(m->scratch);
     m->knn.vector = m->queries + i * m->dim;
     start_ns = anx_clock_ns();
-    st = vector_search(m->view.index, &m->knn, NULL, m->session, m->scratch, &hits, &n, err);
+    st = vector_search(m->view.index, &m->knn, NULL, 0, m->session, m->scratch, &hits, &n, err);
     m->index_us[i] = (double) (anx_clock_ns() - start_ns) / 1e3;
     for (size_t h = 0; st == ANX_OK && h < n && m->n_found[i] < m->k; h++)
         if (hits[h].row != m->rows[i])

@@ -520,14 +520,14 @@ kill_at(const char *folder, enum stage stage, unsigned long nth)
     assert_int_equal(waitpid(pid, &status, 0), pid);
     /* A stage that is met once is not met a second time. */
     if (nth > 1 && WIFEXITED(status) && WEXITSTATUS(status) == 3) {
-        life_remove(life.folder);
+        anx_folder_remove(life.folder);
         kill_at(folder, stage, 1);
         return;
     }
     if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
         fail_msg("%s: not killed there, status %d", stages[stage].name, status);
     check_after_kill(&life, stages[stage].job);
-    life_remove(life.folder);
+    anx_folder_remove(life.folder);
 }
 
 static void
@@ -552,7 +552,7 @@ teardown(void **state)
     char copy[80];
 
     (void) snprintf(copy, sizeof(copy), "%s-copy", ((struct life *) *state)->folder);
-    life_remove(copy); /* of a kill that failed */
+    anx_folder_remove(copy); /* of a kill that failed */
     return life_teardown(state);
 }
 
