@@ -48,7 +48,7 @@ print_parameters(const struct vector_index *v, anx_buffer *out)
         anx_buffer_printf(out,
                           ",\"parameters\":{\"m\":%zu,\"ef_construction\":%zu,\"multithreading\":%u},"
                           "\"defaults\":{\"ef\":%zu}",
-                          own->m, own->ef_construction, def->multithreading, own->ef);
+                          own->m, own->ef_construction, def->multithreading, (size_t) VECTOR_EF_DEFAULT);
         return;
     case INDEX_IVF:
         anx_buffer_printf(out, ",\"parameters\":{\"n_centroids\":%zu},\"defaults\":{\"nprobe\":%zu}",

@@ -74,7 +74,9 @@ check_kind(struct measure *m, struct recall_result *out, anx_error *err)
         st = check_range("ef", m->params->ef, m->k, EF_MAX, err);
     if (st == ANX_OK && m->params->nprobe > 0)
         st = check_range("nprobe", m->params->nprobe, 1, own->centroids, err);
-    out->ef = type != INDEX_HNSW ? 0 : m->params->ef > 0 ? m->params->ef : own->ef;
+    out->ef = m->params->ef > 0 ? m->params->ef : m->k < VECTOR_EF_DEFAULT ? VECTOR_EF_DEFAULT : m->k + 1;
+    if (type != INDEX_HNSW)
+        out->ef = 0;
     out->nprobe = type != INDEX_IVF ? 0 : m->params->nprobe > 0 ? m->params->nprobe : own->nprobe;
     return st;
 }

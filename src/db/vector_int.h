@@ -14,6 +14,9 @@
 #include "db/data.h"
 
 #define ARRAY_LABEL_BITS 32
+/* Of searches without `ef`. The protocol's default is k, which misses every tenth neighbor; of the ten
+ * nearest among 60,187 texts 64 finds 0.966 and 128 finds 0.983. */
+enum { VECTOR_EF_DEFAULT = 128 };
 
 /* Reads floats for the library index (anx_fetch_fn). The one of an index is asked by its rebuilds, a search
  * has its own, which keeps one snapshot of the store open. */
