@@ -80,6 +80,8 @@ read_body(struct http_request *r, const struct member *members, size_t n, anx_er
     if (r->body.size == 0)
         return ANX_OK;
     st = json_parse(r->body, r->arena, &body, err);
+    if (st == ANX_E_PARSE_JSON) /* 400; only older routes answer 500, as clients know it */
+        st = anx_fail(err, ANX_E_PARAMS, "%s", err->message);
     if (st == ANX_OK && body->kind != JSON_OBJECT)
         st = anx_fail(err, ANX_E_PARAMS, "the body must be a JSON object");
     for (size_t i = 0; st == ANX_OK && i < body->list.n; i++) {
