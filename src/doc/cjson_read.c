@@ -12,6 +12,8 @@
 #define FIELD_SHIFT 15
 #define TYPE_HIGH_SHIFT 29
 #define BUNDLE_HEAD 5
+#define NULLS_MAX \
+    1000000u /* of a document, in arrays that name their type once: they need no bytes (taste) */
 
 struct cjson_reader {
     struct doc_builder builder;
@@ -20,6 +22,7 @@ struct cjson_reader {
     const anx_text *texts; /* arena [n_name]; NULL: the namespace's own numbers */
     uint32_t *tags;        /* arena [n_name]; 0: not asked yet */
     size_t n_name;
+    uint32_t n_null; /* so far, of those that need no bytes */
     anx_error *err;
 };
 
@@ -236,9 +239,14 @@ read_array(struct cjson_reader *r)
     if (type >= CJSON_TYPE_COUNT || type == CJSON_ARRAY || type == CJSON_END)
         return anx_fail(r->err, ANX_E_PARSE_BIN, "Error parsing cjson: type %u of the elements of an array",
                         type);
-    /* Everything but NULL takes a byte. Empty values need no bytes, so their number is bounded here. */
+    /* Everything but NULL takes a byte; so four bytes could claim millions of them, again and again. */
     if (n > r->in.size - r->in.at && type != CJSON_NULL)
         return fail_cut(r);
+    if (type == CJSON_NULL && n > NULLS_MAX - r->n_null)
+        return anx_fail(r->err, ANX_E_PARSE_BIN,
+                        "Error parsing cjson: an array of %u nulls, a document may have %u in all", n,
+                        NULLS_MAX);
+    r->n_null += type == CJSON_NULL ? n : 0;
     st = build_begin_array(&r->builder, r->err);
     if (st == ANX_OK)
         st = read_elements(r, (enum cjson_type) type, n);
@@ -298,6 +306,7 @@ cjson_read_doc(struct cjson_reader *r, anx_text item, struct doc_names *names, c
 
     r->err = err;
     r->texts = NULL;
+    r->n_null = 0;
     if (cjson_is_bundle(item))
         st = read_bundle(r, item, arena, &doc);
     r->in = anx_reader_init(doc.data, doc.size);

@@ -156,6 +156,8 @@ errors_name_what_is_wrong(void **state)
         ROW("\x06\x07\x07", ANX_E_PARSE_BIN, "1 bytes behind the document"),
         ROW("\x06\x0D\xFF\xFF\xFF\x01", ANX_E_PARSE_BIN, "ends or is damaged"),
         ROW("\x06\x0D\x01\x00\x00\x05\x07", ANX_E_PARSE_BIN, "type 5 of the elements"),
+        ROW("\x06\x0D\x41\x42\x0F\x04\x07", ANX_E_PARSE_BIN, "an array of 1000001 nulls"),
+        ROW("\x06\x3D\x40\x42\x0F\x04\x3D\x01\x00\x00\x04\x07", ANX_E_PARSE_BIN, "an array of 1 nulls"),
         ROW("\x06\x89\x80\x80\x80\xE0\x01\x07", ANX_E_PARSE_BIN, "damaged"),
         ROW("\x07\xFF\xFF\xFF\xFF\x06\x07", ANX_E_PARSE_BIN, "no dictionary"),
         ROW("\x07\x07\x00\x00\x00\x06\x07\xFF\x01", ANX_E_PARSE_BIN, "dictionary is cut short"),
