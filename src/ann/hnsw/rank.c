@@ -205,7 +205,7 @@ count_inside(struct census *c, size_t *n_inside, anx_error *err)
         /* The slots of earlier rounds are the multiples of twice `from`. */
         if (!look(c, from, from ? 2 * from : step))
             return anx_fail(err, ANX_E_CANCELLED, "search was cancelled");
-        if (decide(c, n_inside))
+        if (decide(c, n_inside) || step == 1) /* with every slot looked at it is known */
             return ANX_OK;
     }
 }

@@ -194,7 +194,7 @@ prefetch_row(const struct graph *g, uint32_t slot)
  * with a spread. A row whose code says that it is farther than the bound by SPREADS of them is not worth
  * fetching, and neither are those after it. */
 #define LEARN_FROM 8
-#define SPREADS 2.5
+#define SPREADS 4.0
 struct offsets {
     double unit, sum, sum2;
     size_t n;

@@ -34,7 +34,7 @@ struct hit_taker {
     anx_hit_list *list; /* one of the two */
     size_t n_taken;
     float distance;     /* of the row that was measured last */
-    float unit;         /* of struct space_query: candidates that codes exclude are not measured; 0: all are */
+    float unit; /* of struct space_query: candidates that codes exclude are not measured; 0: all are */
     anx_status status;
 };
 /* How many candidates are measured on their rows: 8-bit codes put a true neighbor at most about this far off
