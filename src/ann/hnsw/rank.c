@@ -200,7 +200,7 @@ count_inside(struct census *c, size_t *n_inside, anx_error *err)
     while ((double) step * 2 * first <= (double) c->n_slot)
         step *= 2;
     for (size_t from = 0;; from = step / 2, step /= 2) {
-        if ((double) (c->n_slot / step) * LOOK_COST > walk)
+        if ((double) c->n_slot / (double) step * LOOK_COST > walk)
             return decide_by_walk(c, n_inside, err);
         /* The slots of earlier rounds are the multiples of twice `from`. */
         if (!look(c, from, from ? 2 * from : step))
