@@ -192,9 +192,10 @@ prefetch_row(const struct graph *g, uint32_t slot)
 
 /* What codes alone are off by, learned from rows that were fetched: distance = unit * code distance + offset,
  * with a spread. A row whose code says that it is farther than the bound by SPREADS of them is not worth
- * fetching, and neither are those after it. */
+ * fetching. Codes of rows outside of the range say little, so those are always fetched and teach nothing. */
 #define LEARN_FROM 8
 #define SPREADS 4.0
+#define CLIPPED_SHARE 32 /* one component of so many at an end of the range: rows in it have fewer */
 struct offsets {
     double unit, sum, sum2;
     size_t n;
@@ -221,6 +222,17 @@ offsets_exclude(const struct offsets *o, int32_t code_distance, float bound)
     return beyond > 0 && beyond * beyond > SPREADS * SPREADS * spread2;
 }
 
+static bool
+is_outside(const struct graph *g, uint32_t slot)
+{
+    const uint8_t *code = graph_code(g, slot);
+    size_t dim = g->space.turned_dim, clipped = 0;
+
+    for (size_t i = 0; i < dim; i++)
+        clipped += (code[i] == 0) | (code[i] == 255);
+    return clipped * CLIPPED_SHARE > dim;
+}
+
 /* Measures candidates in order until `enough` were looked at, or `patience` of them in a row brought nothing.
  */
 void
@@ -235,14 +247,15 @@ hits_take_nearest(struct hit_taker *t, const struct walk *w, size_t enough, size
         prefetch_row(t->g, walk_id(w, i));
     for (size_t i = 0; i < enough && in_vain < patience; i++) {
         float bound = t->top ? top_k_bound(t->top) : 0;
+        bool teaches = learns && !is_outside(t->g, walk_id(w, i));
 
         if (rows && i + 3 < enough)
             prefetch_row(t->g, walk_id(w, i + 3));
-        if (learns && offsets.n >= LEARN_FROM && offsets_exclude(&offsets, w->dist[i], bound))
-            break;
+        if (teaches && offsets.n >= LEARN_FROM && offsets_exclude(&offsets, w->dist[i], bound))
+            continue;
         t->distance = NAN;
         hits_take(t, walk_id(w, i), w->dist[i]);
-        if (learns)
+        if (teaches)
             offsets_add(&offsets, t->distance, w->dist[i]);
         in_vain = t->top && top_k_bound(t->top) == bound && t->top->n == t->top->k ? in_vain + 1 : 0;
     }
