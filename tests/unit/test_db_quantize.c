@@ -1,6 +1,7 @@
 /* Quantized vector indexes: what they answer, before, while and after they become one, over changes, restarts
  * and crashes. Answers are compared with those of an exact index over the same vectors. */
 #include "test_life.h"
+#include "test_quantized.h"
 #include "test_loaded.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 
-enum { N_DOC = 2400, DIM = 16, THRESHOLD = 2000, DEADLINE_S = 300 };
+enum { N_DOC = 2400, DIM = 16, THRESHOLD = 2000 };
 
 #define CONFIG(metric, more) "\"config\":{\"dimension\":16,\"metric\":\"" metric "\"" more "}}"
 #define FIELD(name, type, array)                                                                             \
@@ -71,34 +72,6 @@ static void
 put_documents(struct life *life, uint32_t first, uint32_t n, uint32_t seed)
 {
     ok(try_documents(life, first, n, seed));
-}
-
-static bool
-is_quantized(struct life *life, const char *name)
-{
-    struct vector_numbers numbers = { 0 };
-    struct ns *ns;
-
-    ok(ns_acquire(life->db, ANX_TEXT("t"), &ns, &failure));
-    pthread_rwlock_rdlock(&ns->data_lock);
-    vector_get_numbers(ns_index_find(ns, anx_text_of(name))->vector, &numbers);
-    pthread_rwlock_unlock(&ns->data_lock);
-    ns_release(ns);
-    return numbers.is_quantized;
-}
-
-static void
-wait_until_quantized(struct life *life, const char *name)
-{
-    uint64_t end = anx_clock_ns() + (uint64_t) DEADLINE_S * 1000000000;
-
-    while (!is_quantized(life, name)) {
-        struct timespec tick = { .tv_nsec = 5000000 };
-
-        if (anx_clock_ns() > end)
-            fail_msg("%s was not quantized within %d seconds", name, DEADLINE_S);
-        nanosleep(&tick, NULL);
-    }
 }
 
 /* Same documents, same ranks as the exact index over the same vectors: candidates come from codes, ranks from
@@ -202,8 +175,8 @@ answers_are_exact_before_and_after(void **state)
         make(life, metrics[m], SQ8(",\"sample_size\":1500"));
         put_documents(life, 0, N_DOC, 0);
         assert_answers(life);
-        wait_until_quantized(life, "h");
-        wait_until_quantized(life, "a");
+        wait_until_quantized(life, "t", "h");
+        wait_until_quantized(life, "t", "a");
         assert_answers(life);
         assert_same_floats(life);
         if (m == 0)
@@ -222,22 +195,22 @@ a_restart_takes_the_codes_from_the_file(void **state)
 
     make(life, "l2", SQ8(""));
     put_documents(life, 0, N_DOC, 0);
-    wait_until_quantized(life, "h");
-    wait_until_quantized(life, "a");
+    wait_until_quantized(life, "t", "h");
+    wait_until_quantized(life, "t", "a");
     anx_log_set(watch_log, NULL, ANX_LOG_INFO);
     life_reopen(life);
-    assert_true(is_quantized(life, "h") && is_quantized(life, "a"));
+    assert_true(is_quantized(life, "t", "h") && is_quantized(life, "t", "a"));
     assert_true(loaded.from_file > N_DOC);
     assert_answers(life);
     assert_same_floats(life);
     change_some(life);
     life_reopen(life);
-    assert_true(is_quantized(life, "h"));
+    assert_true(is_quantized(life, "t", "h"));
     assert_answers(life);
     life->params.is_ann_cache_disabled = true; /* nothing but documents */
     life_reopen(life);
     assert_answers(life);
-    wait_until_quantized(life, "h");
+    wait_until_quantized(life, "t", "h");
     assert_answers(life);
     anx_log_set(NULL, NULL, ANX_LOG_INFO);
 }
@@ -249,8 +222,8 @@ removing_the_config_brings_the_floats_back(void **state)
 
     make(life, "l2", SQ8(""));
     put_documents(life, 0, N_DOC, 0);
-    wait_until_quantized(life, "h");
-    wait_until_quantized(life, "a");
+    wait_until_quantized(life, "t", "h");
+    wait_until_quantized(life, "t", "a");
     change_some(life);
     assert_int_equal(life_index(life, "t", INDEX_UPDATE,
                                 FIELD("h", "hnsw", "false") CONFIG("l2", SQ8(",\"quantile\":0.97"))),
@@ -259,18 +232,18 @@ removing_the_config_brings_the_floats_back(void **state)
                                 FIELD("h", "hnsw", "false") CONFIG("l2", ",\"m\":8" SQ8(""))), ANX_E_PARAMS);
     ok(life_index(life, "t", INDEX_UPDATE,
                   FIELD("h", "hnsw", "false") CONFIG("l2", ",\"radius\":1e6" SQ8(""))));
-    assert_true(is_quantized(life, "h"));
+    assert_true(is_quantized(life, "t", "h"));
     ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", "")));
-    assert_false(is_quantized(life, "h"));
-    assert_true(is_quantized(life, "a"));
+    assert_false(is_quantized(life, "t", "h"));
+    assert_true(is_quantized(life, "t", "a"));
     assert_answers(life);
     assert_same_floats(life);
     life_reopen(life);
-    assert_false(is_quantized(life, "h"));
+    assert_false(is_quantized(life, "t", "h"));
     assert_answers(life);
     ok(life_index(life, "t", INDEX_UPDATE,
                   FIELD("h", "hnsw", "false") CONFIG("l2", SQ8(",\"quantile\":1.0"))));
-    wait_until_quantized(life, "h");
+    wait_until_quantized(life, "t", "h");
     assert_answers(life);
     ok(db_index_drop(life->db, ANX_TEXT("t"), ANX_TEXT("a"), NULL, &failure));
     life_check(life, "t");
@@ -344,11 +317,11 @@ readers_and_writers_go_on(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, i < 2 ? write_on : read_on, &actors[i]), 0);
     }
     put_documents(life, N_DOC - 900, 900, N_DOC - 900);
-    wait_until_quantized(life, "h");
-    wait_until_quantized(life, "a");
+    wait_until_quantized(life, "t", "h");
+    wait_until_quantized(life, "t", "a");
     ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", "")));
     ok(life_index(life, "t", INDEX_UPDATE, FIELD("h", "hnsw", "false") CONFIG("l2", SQ8_FROM("1200", ""))));
-    wait_until_quantized(life, "h");
+    wait_until_quantized(life, "t", "h");
     atomic_store(&stop, true);
     for (size_t i = 0; i < 4; i++)
         pthread_join(threads[i], NULL);
@@ -369,7 +342,7 @@ it_ends_when_its_index_does(void **state)
         make(life, "l2", SQ8_FROM("1200", ""));
         put_documents(life, 0, N_DOC, 0);
         nanosleep(&moment, NULL); /* anywhere in it */
-        if (i % 4 == 0 && !is_quantized(life, "h"))
+        if (i % 4 == 0 && !is_quantized(life, "t", "h"))
             (void) life_index(life, "t", INDEX_UPDATE,
                               FIELD("h", "hnsw", "false") CONFIG("l2", SQ8(",\"quantile\":0.99")));
         else if (i % 4 == 1)
@@ -422,7 +395,7 @@ a_killed_quantization_is_taken_up_again(void **state)
         life_open(life);
         assert_answers(life);
         if (round % 2) { /* codes in the file that the next child starts with */
-            wait_until_quantized(life, "h");
+            wait_until_quantized(life, "t", "h");
             assert_answers(life);
         }
     }

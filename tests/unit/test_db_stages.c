@@ -7,6 +7,7 @@
  *     test_db_stages 10       so many; the n-th dies when the stage is met for the n-th time, or a later one
  */
 #include "test_life.h"
+#include "test_quantized.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -288,34 +289,6 @@ put_documents(struct life *life, unsigned first, unsigned n, unsigned made)
     return st;
 }
 
-static bool
-is_quantized(struct life *life, const char *name)
-{
-    struct vector_numbers numbers = { 0 };
-    struct ns *ns;
-
-    ok(ns_acquire(life->db, ANX_TEXT("v"), &ns, &failure));
-    pthread_rwlock_rdlock(&ns->data_lock);
-    vector_get_numbers(ns_index_find(ns, anx_text_of(name))->vector, &numbers);
-    pthread_rwlock_unlock(&ns->data_lock);
-    ns_release(ns);
-    return numbers.is_quantized;
-}
-
-static void
-wait_until_quantized(struct life *life, const char *name)
-{
-    uint64_t end = anx_clock_ns() + (uint64_t) DEADLINE_S * 1000000000;
-
-    while (!is_quantized(life, name)) {
-        struct timespec tick = { .tv_nsec = 5000000 };
-
-        if (anx_clock_ns() > end)
-            fail_msg("%s was not quantized within %d seconds", name, DEADLINE_S);
-        nanosleep(&tick, NULL);
-    }
-}
-
 /* "v": floats in h, a quantized z, both as in the exact b; "e": texts without their vectors. */
 static void
 make_database(struct life *life)
@@ -324,7 +297,7 @@ make_database(struct life *life)
 
     life_namespace(life, "v", H("") "," Z(SQ8) "," VECTOR_FIELD("b", "vec_bf", ""));
     ok(put_documents(life, 0, N_DOC, 0));
-    wait_until_quantized(life, "z");
+    wait_until_quantized(life, "v", "z");
     life_namespace(life, "e",
                    "{\"name\":\"s\",\"field_type\":\"string\",\"index_type\":\"hash\",\"json_paths\":[\"s\"]}"
                    "," VECTOR_FIELD("e", "hnsw", ""));
@@ -424,7 +397,7 @@ do_job(struct life *life, enum job job)
             return;
         ok(life_index(life, "v", INDEX_UPDATE, job == QUANTIZE ? H(SQ8) : Z("")));
         if (job == QUANTIZE)
-            wait_until_quantized(life, "h");
+            wait_until_quantized(life, "v", "h");
         reach(RESET_DONE);
         atomic_store(&writer.stop, true);
         pthread_join(thread, NULL);
