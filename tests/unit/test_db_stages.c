@@ -183,8 +183,11 @@ WRAPPED(anx_status, embed_client_post,
         (struct embed_client * client, bool is_query, const struct embed_call *call, anx_text body,
          size_t n_input, anx_buffer *reply, long *status, struct embed_traffic *traffic, anx_error *err))
 {
-    char *copy = strndup(body.data, body.size), *at = copy;
+    char *copy = malloc(body.size + 1), *at = copy;
 
+    assert_non_null(copy);
+    memcpy(copy, body.data, body.size);
+    copy[body.size] = '\0';
     (void) client;
     (void) is_query;
     (void) call;
