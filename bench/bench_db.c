@@ -544,7 +544,9 @@ bench_db(int argc, char **argv)
     if (parsed != OPTIONS_RUN)
         return options_exit_code(parsed);
     progress_init(&b.progress, config.common.is_quiet);
-    st = bench_data_load(&config.common, &b.params, &b.data, &err);
+    st = config.common.is_json
+             ? anx_fail(&err, ANX_E_INVALID, "--json is not for bench db: --markdown FILE keeps its tables")
+             : bench_data_load(&config.common, &b.params, &b.data, &err);
     if (st == ANX_OK && config.n_query > 0 && config.n_query < b.data.n_query)
         b.data.n_query = config.n_query;
     if (st == ANX_OK)
