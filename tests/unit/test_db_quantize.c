@@ -56,16 +56,7 @@ print_document(anx_buffer *out, uint32_t id, uint32_t seed)
 static anx_status
 try_documents(struct life *life, uint32_t first, uint32_t n, uint32_t seed)
 {
-    anx_buffer text;
-    anx_status st;
-
-    anx_buffer_init(&text, NULL, 1 << 26);
-    for (uint32_t i = 0; i < n; i++)
-        print_document(&text, first + i, seed + i);
-    anx_buffer_char(&text, '\0');
-    st = life_try_put(life, "t", text.data);
-    anx_buffer_fini(&text);
-    return st;
+    return life_try_put_made(life, "t", print_document, first, n, seed);
 }
 
 static void

@@ -280,16 +280,7 @@ print_document(anx_buffer *out, unsigned id, unsigned made)
 static anx_status
 put_documents(struct life *life, unsigned first, unsigned n, unsigned made)
 {
-    anx_buffer text;
-    anx_status st;
-
-    anx_buffer_init(&text, NULL, 1 << 26);
-    for (unsigned i = 0; i < n; i++)
-        print_document(&text, first + i, made + i);
-    anx_buffer_char(&text, '\0');
-    st = life_try_put(life, "v", text.data);
-    anx_buffer_fini(&text);
-    return st;
+    return life_try_put_made(life, "v", print_document, first, n, made);
 }
 
 /* "v": floats in h, a quantized z, both as in the exact b; "e": texts without their vectors. */

@@ -111,6 +111,24 @@ life_try_put(struct life *life, const char *ns, const char *json)
                     &failure);
 }
 
+/* n documents that `print` makes of ids and seeds, both counted up, in one body. */
+static inline anx_status
+life_try_put_made(struct life *life, const char *ns,
+                  void (*print)(anx_buffer *out, uint32_t id, uint32_t seed), uint32_t first, uint32_t n,
+                  uint32_t seed)
+{
+    anx_buffer text;
+    anx_status st;
+
+    anx_buffer_init(&text, NULL, 1 << 26);
+    for (uint32_t i = 0; i < n; i++)
+        print(&text, first + i, seed + i);
+    anx_buffer_char(&text, '\0');
+    st = life_try_put(life, ns, text.data);
+    anx_buffer_fini(&text);
+    return st;
+}
+
 static inline void
 life_put(struct life *life, const char *ns, const char *json)
 {
